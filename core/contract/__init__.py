@@ -1,0 +1,1 @@
+"""The nouns of Graft as pydantic models. Imports nothing else of the project."""

@@ -1,0 +1,43 @@
+"""What every noun has in common: base classes, identifiers, time."""
+
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+IdPrefix = Literal["ds", "job", "mdl", "evt", "req"]
+DatasetId = Annotated[str, StringConstraints(pattern=r"^ds_[0-9a-z]{26}$")]
+JobId = Annotated[str, StringConstraints(pattern=r"^job_[0-9a-z]{26}$")]
+ModelId = Annotated[str, StringConstraints(pattern=r"^mdl_[0-9a-z]{26}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Metadata = dict[
+    Annotated[str, StringConstraints(min_length=1, max_length=64)], Annotated[str, StringConstraints(max_length=512)]
+]
+
+# Crockford's alphabet in lower case: no i, l, o, u, so an id survives being read aloud.
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+class Record(BaseModel):
+    """A frozen value that Graft made itself; unknown fields are a bug."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Request(BaseModel):
+    """Something a client sends; an unknown field is an error that names it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+
+def new_id(prefix: IdPrefix) -> str:
+    """Return a new identifier `<prefix>_<26 characters>`: 48 bits of milliseconds, then 80 random bits (sortable)."""
+    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    return f"{prefix}_" + "".join(_ALPHABET[(value >> shift) & 31] for shift in range(125, -5, -5))
+
+
+def now() -> datetime:
+    """The current time, in UTC and aware."""
+    return datetime.now(UTC)

@@ -1,0 +1,109 @@
+"""Jobs: what a client asks for, and what it sees of the run."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from core.contract.base import DatasetId, JobId, Metadata, ModelId, Record, Request
+from core.contract.errors import ErrorBody
+from core.contract.methods import AnyMethod, LinearProbe
+
+JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+StepName = Literal["prepare", "features", "train", "evaluate", "export", "store"]
+DEFAULT_BASE_MODEL = "efficientnet_lite0"
+
+
+class Budget(Request):
+    """What a job may cost."""
+
+    max_seconds: int | None = Field(
+        default=None, ge=1, le=30 * 24 * 3600, description="Run no longer than this; then fail with `deadline`."
+    )
+
+
+class JobSpec(Request):
+    """Body of `POST /jobs`."""
+
+    method: AnyMethod = Field(default=LinearProbe(), description="Name and options; see `GET /methods`.")
+    base_model: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(
+        default=DEFAULT_BASE_MODEL,
+        description="A card's id (`GET /base-models`), `timm:<name>`, or one of your models (`mdl_…`).",
+    )
+    source: DatasetId = Field(description="The labelled data set to learn from.")
+    evaluation: DatasetId | None = Field(
+        default=None,
+        description="A data set to measure on, all of it; otherwise the source's frozen test split is used.",
+    )
+    budget: Budget = Budget()
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of everything random in the job.")
+    metadata: Metadata = {}
+
+
+class Progress(Record):
+    """How far a running job is."""
+
+    step: StepName
+    fraction: float = Field(ge=0, le=1, description="Share of the whole job that is done.")
+    epoch: int | None = None
+    epochs: int | None = None
+    eta_seconds: float | None = None
+
+
+class Step(Record):
+    """One step of a job and what it cost."""
+
+    name: StepName
+    state: Literal["running", "done"]
+    seconds: float | None = None
+    note: str = Field(default="", description="E.g. `from cache`.")
+
+
+class Job(Record):
+    """One run of one method."""
+
+    id: JobId
+    object: Literal["job"] = "job"
+    state: JobState
+    method: AnyMethod
+    base_model: str
+    source: DatasetId
+    evaluation: DatasetId | None = None
+    budget: Budget
+    seed: int
+    metadata: Metadata
+    progress: Progress | None = None
+    steps: list[Step] = []
+    metrics: dict[str, float] = Field(default={}, description="Headline figures, e.g. `accuracy`, once known.")
+    attempt: int = Field(default=0, description="How many times a worker has started it.")
+    stop_requested: bool = Field(default=False, description="Finish now and keep the best so far.")
+    cancel_requested: bool = Field(default=False, description="Discard it.")
+    error: ErrorBody | None = None
+    model_id: ModelId | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+EventKind = Literal["state", "step", "progress", "metric", "message"]
+
+
+class Event(Record):
+    """Something that happened to a job, numbered without gaps."""
+
+    seq: int = Field(ge=1)
+    job_id: JobId
+    attempt: int
+    at: datetime
+    kind: EventKind
+    data: dict[str, Any]
+
+
+TERMINAL: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled"})
+TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    "queued": frozenset({"running", "cancelled", "failed"}),
+    "running": frozenset({"succeeded", "failed", "cancelled", "queued"}),
+    "succeeded": frozenset(),
+    "failed": frozenset(),
+    "cancelled": frozenset(),
+}

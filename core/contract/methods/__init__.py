@@ -1,0 +1,32 @@
+"""The method menu as data: one options class per method, in an explicit registry."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from core.contract.methods.common import MethodCard, MethodOptions
+from core.contract.methods.fine_tune import FineTune
+from core.contract.methods.linear_probe import LinearProbe
+
+AnyMethod = Annotated[LinearProbe | FineTune, Field(discriminator="name")]
+
+METHODS: dict[str, type[MethodOptions]] = {"linear_probe": LinearProbe, "fine_tune": FineTune}
+
+
+def method_cards() -> list[MethodCard]:
+    """The whole menu, in the registry's order."""
+    return [
+        MethodCard(
+            name=name,
+            title=options.title,
+            summary=options.summary,
+            when=options.when,
+            paper=options.paper,
+            needs_labels=options.needs_labels,
+            options=options.model_json_schema(),
+        )
+        for name, options in METHODS.items()
+    ]
+
+
+__all__ = ["METHODS", "AnyMethod", "FineTune", "LinearProbe", "MethodCard", "MethodOptions", "method_cards"]

@@ -1,0 +1,30 @@
+"""What the options of every method share."""
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from core.contract.base import Record, Request
+
+
+class MethodOptions(Request):
+    """Options of one method. Subclasses carry `name: Literal[...]`, bounds, defaults and one sentence per field."""
+
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    when: ClassVar[str]
+    paper: ClassVar[str]
+    needs_labels: ClassVar[bool] = True
+
+
+class MethodCard(Record):
+    """A method in the menu, with the JSON Schema of its options."""
+
+    name: str
+    object: str = "method"
+    title: str
+    summary: str
+    when: str = Field(description="When to use it.")
+    paper: str
+    needs_labels: bool
+    options: dict[str, Any] = Field(description="JSON Schema of the options.")

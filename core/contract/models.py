@@ -1,0 +1,128 @@
+"""Models: what a job made."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from core.contract.base import JobId, ModelId, Record, Sha256
+from core.contract.prepare import ImagePrepare
+from core.contract.reports import Metric
+
+
+class DataUse(Record):
+    """A data set as a model was made from it."""
+
+    dataset_id: str
+    role: Literal["source", "evaluation"]
+    manifest_sha256: Sha256
+    content_sha256: Sha256
+    items: int
+    splits: dict[str, int]
+
+
+class Parity(Record):
+    """How far the exported graph agrees with PyTorch on real items."""
+
+    items: int
+    max_abs_difference: float = Field(description="Largest absolute difference of a probability.")
+    tolerance: float
+
+
+class ModelManifest(Record):
+    """Everything needed to use a model and to know where it came from; stands in its bundle as `manifest.json`."""
+
+    version: Literal[1] = 1
+    model_id: ModelId
+    job_id: JobId
+    modality: Literal["image"] = "image"
+    classes: list[str]
+    prepare: ImagePrepare
+    input_name: str = "image"
+    output_names: list[str] = Field(
+        default=["probabilities", "logits", "embedding"],
+        description="`probabilities` are calibrated: softmax(logits / temperature).",
+    )
+    temperature: float
+    base_model: str = Field(description="The card or model id the job started from.")
+    architecture: dict[str, Any] = Field(description="How to build the network again: builder, name, width.")
+    lineage: list[str] = Field(default=[], description="Parents, nearest first, ending with a base model's id.")
+    method: dict[str, Any] = Field(description="The method's options, as resolved.")
+    seed: int
+    data: list[DataUse]
+    train_items: int
+    validation_items: int
+    held_out_items: int
+    metrics: list[Metric]
+    parity: Parity
+    versions: dict[str, str] = Field(description="Python and library versions.")
+    hardware: dict[str, str]
+    seconds: float = Field(description="Wall-clock seconds the job took up to the export.")
+    licence: str = Field(description="Licence of the base model's weights.")
+    created_at: datetime
+
+
+class ModelFile(Record):
+    """A file of the bundle; `offset` is where its (uncompressed) bytes begin in the zip."""
+
+    name: str
+    bytes: int
+    sha256: Sha256
+    offset: int = Field(exclude=True, default=0)
+
+
+class Model(Record):
+    """A model in the service's books."""
+
+    id: ModelId
+    object: Literal["model"] = "model"
+    job_id: JobId
+    base_model: str
+    method: str
+    classes: list[str]
+    metrics: dict[str, float]
+    bytes: int = Field(description="Size of the bundle.")
+    sha256: Sha256 = Field(description="SHA-256 of the bundle.")
+    files: list[ModelFile]
+    manifest: ModelManifest
+    created_at: datetime
+
+
+class ImageItem(Record):
+    """One image in a JSON prediction request."""
+
+    image: str = Field(description="The image file's bytes in base64, with or without a `data:` prefix.")
+    name: str | None = Field(default=None, max_length=256)
+
+
+class LabelScore(Record):
+    """A class and its calibrated probability."""
+
+    label: str
+    probability: float
+
+
+class ItemError(Record):
+    """Why one item could not be predicted; the others are unharmed."""
+
+    code: str
+    message: str
+    hint: str | None = None
+
+
+class Prediction(Record):
+    """The answer for one item; exactly one of `label` and `error` is set."""
+
+    index: int
+    name: str | None = None
+    label: str | None = None
+    probability: float | None = None
+    top: list[LabelScore] = []
+    error: ItemError | None = None
+
+
+class PredictionReply(Record):
+    """Body of the answer to `POST /models/{id}/predict`."""
+
+    model: ModelId
+    predictions: list[Prediction]

@@ -1,0 +1,58 @@
+"""Settings of the service, read from `GRAFT_*` environment variables; one class for API, worker and supervisor."""
+
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Every knob has a default that works on a laptop."""
+
+    model_config = SettingsConfigDict(env_prefix="GRAFT_", extra="ignore", frozen=True)
+
+    data_dir: Path = Field(default=Path("data"), description="Folder for everything the service keeps.")
+    database_url: str | None = Field(default=None, description="SQLAlchemy URL; default is SQLite in `data_dir`.")
+    broker_url: str | None = Field(
+        default=None, description="redis:// URL; `graftd up` starts an own Valkey without it."
+    )
+    weights_dir: Path | None = Field(default=None, description="Folder with weights files, for use without a network.")
+    host: str = Field(default="127.0.0.1", description="Address the API listens on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port the API listens on.")
+    device: str = Field(default="auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
+    threads: int = Field(default=0, ge=0, description="CPU threads of one job; 0 takes all cores.")
+
+    lease_seconds: float = Field(default=15.0, gt=0, description="A worker silent for longer has lost its job.")
+    sweep_seconds: float = Field(default=5.0, gt=0, description="How often lost or unseen work is looked for.")
+    max_attempts: int = Field(default=3, ge=1, description="Starts of one job before it fails as `worker_lost`.")
+
+    max_upload_bytes: int = Field(default=20 * 1024 * MIB, description="Largest upload.")
+    max_json_bytes: int = Field(default=1 * MIB, description="Largest JSON body, prediction requests aside.")
+    max_predict_bytes: int = Field(default=64 * MIB, description="Largest prediction request.")
+    max_predict_items: int = Field(default=256, ge=1, description="Most items in one prediction request.")
+    max_entries: int = Field(default=1_000_000, description="Most entries in an archive.")
+    max_unpacked_bytes: int = Field(default=100 * 1024 * MIB, description="Most bytes an archive may unpack to.")
+    max_item_bytes: int = Field(default=64 * MIB, description="Largest single item after inflating.")
+    max_ratio: float = Field(default=200.0, description="Largest inflation ratio of an archive or entry above 1 MiB.")
+    max_pixels: int = Field(default=40_000_000, description="Largest image, from its header, before decoding.")
+    max_classes: int = Field(default=2_000, description="Most classes of a data set.")
+    sessions: int = Field(default=8, ge=1, description="ONNX Runtime sessions the API keeps open.")
+    cache_bytes: int = Field(default=10 * 1024 * MIB, description="Size of the cache of features and graphs on disk.")
+
+    @cached_property
+    def root(self) -> Path:
+        """`data_dir` as an absolute path."""
+        return self.data_dir.expanduser().resolve()
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database URL with the embedded default filled in."""
+        return self.database_url or f"sqlite:///{self.root / 'graft.db'}"
+
+    @property
+    def resolved_broker_url(self) -> str:
+        """The broker URL with the embedded default filled in: a unix socket below `data_dir`."""
+        return self.broker_url or f"redis+socket://{self.root / 'broker' / 'valkey.sock'}"

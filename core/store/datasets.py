@@ -1,0 +1,182 @@
+"""Queries on data sets."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
+
+from core.contract.base import now
+from core.contract.datasets import Dataset, DatasetManifest, DatasetReport, DatasetState
+from core.contract.errors import ErrorBody, NotFoundError
+from core.store.database import clock
+from core.store.leases import Fence, claim, renew
+from core.store.paging import Page, fetch
+from core.store.tables import datasets, jobs
+
+T = datasets.c
+
+
+@dataclass(frozen=True)
+class DatasetClaim:
+    """A data set that this worker has to ingest."""
+
+    fence: Fence
+    tenant: str
+    upload_sha256: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class DatasetBlobs:
+    """Where a ready data set's content lies."""
+
+    content_sha256: str
+    manifest_sha256: str
+
+
+def _record(row: Row[Any]) -> Dataset:
+    return Dataset(
+        id=row.id,
+        name=row.name,
+        state=row.state,
+        modality=row.modality,
+        labelled=row.labelled,
+        classes=row.classes,
+        items=row.items,
+        splits=row.splits,
+        bytes=row.bytes,
+        sha256=row.upload_sha256,
+        warnings=row.warnings,
+        error=row.error,
+        metadata=row.metadata,
+        created_at=row.created_at,
+        ready_at=row.ready_at,
+    )
+
+
+def add(tx: Connection, tenant: str, dataset: Dataset, *, seed: int) -> None:
+    """Enter a new data set."""
+    values = dataset.model_dump(exclude={"object", "sha256"}, mode="python")
+    tx.execute(insert(datasets).values(**values, tenant=tenant, upload_sha256=dataset.sha256, seed=seed))
+
+
+def _row(tx: Connection, tenant: str, dataset_id: str) -> Row[Any]:
+    row = tx.execute(select(datasets).where(T.id == dataset_id, T.tenant == tenant)).one_or_none()
+    if row is None:
+        raise NotFoundError(
+            f"There is no data set {dataset_id}.", code="dataset_not_found", hint="GET /datasets lists yours."
+        )
+    return row
+
+
+def get(tx: Connection, tenant: str, dataset_id: str) -> Dataset:
+    """One data set; `NotFoundError` if there is none of that id in the tenant."""
+    return _record(_row(tx, tenant, dataset_id))
+
+
+def report(tx: Connection, tenant: str, dataset_id: str) -> DatasetReport | None:
+    """The ingestion report; None while there is none yet."""
+    value = _row(tx, tenant, dataset_id).report
+    return None if value is None else DatasetReport.model_validate(value)
+
+
+def blobs(tx: Connection, tenant: str, dataset_id: str) -> DatasetBlobs | None:
+    """The content and manifest of a ready data set; None while it is not ready."""
+    row = _row(tx, tenant, dataset_id)
+    if row.content_sha256 is None or row.manifest_sha256 is None:
+        return None
+    return DatasetBlobs(row.content_sha256, row.manifest_sha256)
+
+
+def page(
+    tx: Connection, tenant: str, *, state: DatasetState | None = None, cursor: str | None = None, limit: int = 20
+) -> Page[Dataset]:
+    """The tenant's data sets, newest first."""
+    query = select(datasets).where(T.tenant == tenant)
+    if state is not None:
+        query = query.where(T.state == state)
+    rows, more = fetch(tx, query, datasets, cursor=cursor, limit=limit)
+    return Page([_record(row) for row in rows], more, rows[-1].id if more else None)
+
+
+def claim_next(tx: Connection, owner: str, seconds: float) -> DatasetClaim | None:
+    """Claim the next data set that has to be ingested."""
+    free = and_(T.state == "validating", or_(T.lease_until.is_(None), T.lease_until < clock(tx)))
+    row = claim(tx, datasets, free, state="validating", owner=owner, seconds=seconds)
+    return row and DatasetClaim(Fence(row.id, row.attempt), row.tenant, row.upload_sha256, row.seed)
+
+
+def heartbeat(tx: Connection, fence: Fence, seconds: float) -> None:
+    """Prolong the lease on a data set that is being ingested."""
+    renew(tx, datasets, fence, state="validating", seconds=seconds)
+
+
+def mark_ready(
+    tx: Connection, fence: Fence, manifest: DatasetManifest, manifest_sha256: str, found: DatasetReport
+) -> None:
+    """Ingestion succeeded: `validating -> ready`; `LostLeaseError` for a late worker."""
+    renew(tx, datasets, fence, state="validating", seconds=0)
+    tx.execute(
+        update(datasets)
+        .where(T.id == fence.id)
+        .values(
+            state="ready",
+            ready_at=now(),
+            modality=manifest.modality,
+            labelled=manifest.labelled,
+            classes=manifest.classes,
+            items=len(manifest.items),
+            splits=found.splits,
+            report=found.model_dump(mode="json"),
+            warnings=sum(fault.severity == "warning" for fault in found.faults),
+            content_sha256=manifest.content_sha256,
+            manifest_sha256=manifest_sha256,
+            lease_until=None,
+        )
+    )
+
+
+def mark_rejected(tx: Connection, fence: Fence, error: ErrorBody, found: DatasetReport | None) -> None:
+    """Ingestion refused the upload: `validating -> rejected`; `LostLeaseError` for a late worker."""
+    renew(tx, datasets, fence, state="validating", seconds=0)
+    values = {"state": "rejected", "error": error.model_dump(mode="json"), "lease_until": None}
+    if found is not None:
+        values["report"] = found.model_dump(mode="json")
+    tx.execute(update(datasets).where(T.id == fence.id).values(**values))
+
+
+def release(tx: Connection, fence: Fence) -> None:
+    """Hand a data set back so that another worker takes it at once."""
+    tx.execute(
+        update(datasets)
+        .where(T.id == fence.id, T.attempt == fence.attempt, T.state == "validating")
+        .values(lease_until=None, owner=None)
+    )
+
+
+def in_use(tx: Connection, dataset_id: str) -> list[str]:
+    """Ids of jobs that still need the data set."""
+    query = select(jobs.c.id).where(
+        jobs.c.state.in_(("queued", "running")), or_(jobs.c.source_id == dataset_id, jobs.c.evaluation_id == dataset_id)
+    )
+    return list(tx.scalars(query))
+
+
+def remove(tx: Connection, tenant: str, dataset_id: str) -> list[str]:
+    """Delete a data set's row; returns its blobs that no other row names (open `tx` with `blobs=True`)."""
+    row = _row(tx, tenant, dataset_id)
+    tx.execute(delete(datasets).where(T.id == dataset_id))
+    named = {row.upload_sha256, row.content_sha256, row.manifest_sha256} - {None}
+    return [sha256 for sha256 in named if not is_named(tx, sha256)]
+
+
+def is_named(tx: Connection, sha256: str) -> bool:
+    """Whether any data set names the blob."""
+    query = select(T.id).where(or_(T.upload_sha256 == sha256, T.content_sha256 == sha256, T.manifest_sha256 == sha256))
+    return tx.execute(query.limit(1)).first() is not None
+
+
+def waiting(tx: Connection) -> int:
+    """How many data sets wait for a worker."""
+    query = select(func.count()).where(T.state == "validating", T.lease_until.is_(None))
+    return tx.scalar(query) or 0

@@ -1,0 +1,55 @@
+"""Idempotency keys: the first reply to a creating request is kept and replayed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from core.contract.base import now
+from core.contract.errors import ConflictError, InvalidRequestError
+from core.store.tables import idempotency_keys
+
+T = idempotency_keys.c
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A reply that was given before."""
+
+    status: int
+    body: dict[str, Any]
+
+
+def begin(tx: Connection, tenant: str, key: str, fingerprint: str) -> Replay | None:
+    """Take the key for this request, or return the reply it got before.
+
+    `InvalidRequestError` if the key was used with another body, `ConflictError` while the first request is under way.
+    """
+    row = tx.execute(select(idempotency_keys).where(T.tenant == tenant, T.key == key)).one_or_none()
+    if row is None:
+        tx.execute(insert(idempotency_keys).values(tenant=tenant, key=key, fingerprint=fingerprint, created_at=now()))
+        return None
+    if row.fingerprint != fingerprint:
+        raise InvalidRequestError(
+            "This Idempotency-Key was used with another request.",
+            code="idempotency_key_reused",
+            param="Idempotency-Key",
+            hint="Use a new key for a new request.",
+        )
+    if row.status is None:
+        raise ConflictError(
+            "The first request with this Idempotency-Key is still under way.",
+            code="idempotency_in_progress",
+            hint="Wait a moment and send it again.",
+        )
+    return Replay(row.status, row.reply)
+
+
+def finish(tx: Connection, tenant: str, key: str, status: int, body: dict[str, Any]) -> None:
+    """Keep the reply (in the transaction that creates the thing, so that both exist or neither does)."""
+    tx.execute(update(idempotency_keys).where(T.tenant == tenant, T.key == key).values(status=status, reply=body))
+
+
+def forget(tx: Connection, tenant: str, key: str) -> None:
+    """Give the key back after a failed request, so that it can be tried again."""
+    tx.execute(delete(idempotency_keys).where(T.tenant == tenant, T.key == key, T.status.is_(None)))

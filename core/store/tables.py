@@ -1,0 +1,154 @@
+"""The tables. Every noun belongs to a tenant; times are UTC; JSON columns hold contract records."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Json = JSON(none_as_null=True)  # an absent value is SQL NULL, not the JSON text "null"
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC time; SQLite keeps it naive, so the zone is put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        """Give the zone back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _lease() -> tuple[Column[Any], ...]:
+    """Columns of a row that a worker claims: the attempt number is the fence of every write."""
+    return (
+        Column("attempt", Integer, nullable=False, server_default="0"),
+        Column("owner", String(128)),
+        Column("lease_until", Float),
+    )
+
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("name", String(256), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("upload_sha256", String(64), nullable=False),
+    Column("seed", Integer, nullable=False, server_default="0"),
+    Column("content_sha256", String(64)),
+    Column("manifest_sha256", String(64)),
+    Column("modality", String(16)),
+    Column("labelled", Boolean),
+    Column("classes", Json, nullable=False),
+    Column("items", Integer, nullable=False, server_default="0"),
+    Column("splits", Json, nullable=False),
+    Column("report", Json),
+    Column("warnings", Integer, nullable=False, server_default="0"),
+    Column("error", Json),
+    Column("metadata", Json, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("ready_at", UtcDateTime),
+    *_lease(),
+    Index(None, "tenant", "id"),
+    Index(None, "state", "id"),
+    Index(None, "upload_sha256"),
+    Index(None, "content_sha256"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("spec", Json, nullable=False),
+    Column("method", String(64), nullable=False),
+    Column("base_model", String(128), nullable=False),
+    Column("source_id", String(32), nullable=False),
+    Column("evaluation_id", String(32)),
+    Column("progress", Json),
+    Column("steps", Json, nullable=False),
+    Column("metrics", Json, nullable=False),
+    Column("stop_requested", Boolean, nullable=False, server_default="0"),
+    Column("cancel_requested", Boolean, nullable=False, server_default="0"),
+    Column("error", Json),
+    Column("model_id", String(32)),
+    Column("report_sha256", String(64)),
+    Column("last_seq", Integer, nullable=False, server_default="0"),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    *_lease(),
+    Index(None, "tenant", "id"),
+    Index(None, "state", "id"),
+    Index(None, "source_id"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("job_id", String(32), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("data", Json, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("job_id", String(32), nullable=False),
+    Column("base_model", String(128), nullable=False),
+    Column("method", String(64), nullable=False),
+    Column("manifest", Json, nullable=False),
+    Column("files", Json, nullable=False),
+    Column("bundle_sha256", String(64), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index(None, "tenant", "id"),
+    Index(None, "bundle_sha256"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("status", Integer),
+    Column("reply", Json),
+    Column("created_at", UtcDateTime, nullable=False),
+)

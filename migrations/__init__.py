@@ -1,0 +1,1 @@
+"""Alembic migrations, run by `graftd migrate` on SQLite and PostgreSQL."""

@@ -1,0 +1,85 @@
+"""The engine's one door: what goes in and what comes out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from core.contract.jobs import EventKind, JobSpec
+from core.contract.models import ModelManifest
+from core.contract.reports import Report
+
+
+@dataclass(frozen=True)
+class DataRef:
+    """A ready data set on disk."""
+
+    id: str
+    manifest: Path
+    manifest_sha256: str
+    content: Path
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything a job reads."""
+
+    job_id: str
+    model_id: str
+    source: DataRef
+    evaluation: DataRef | None = None
+    parent: Path | None = None
+    """Bundle (zip) of the user's own model that the job starts from, if it does."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the engine may write and look."""
+
+    out: Path
+    """A folder of the job's own."""
+    cache: Path
+    """Folder of the artifact cache: features and exported backbones, shared by all jobs."""
+    weights: Path | None = None
+    """GRAFT_WEIGHTS_DIR."""
+    cache_bytes: int = 10 * 1024**3
+    device: str = "auto"
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a job made. `bundle` is a zip (stored, not compressed) of the model's files."""
+
+    manifest: ModelManifest
+    report: Report
+    bundle: Path
+
+
+class Sink(Protocol):
+    """Takes events as they happen."""
+
+    def __call__(self, kind: EventKind, data: dict[str, Any]) -> None:
+        """Take one event.
+
+        `step`: the fields of `Step`; `progress`: those of `Progress`; `metric`: {epoch?, <name>: value};
+        `message`: {text}.
+        """
+
+
+Wish = Literal["go_on", "stop", "cancel"]
+ShouldStop = Callable[[], Wish]
+
+
+class Engine(Protocol):
+    """Signature of `worker.engine.run`."""
+
+    def __call__(self, spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should_stop: ShouldStop) -> Result:
+        """Run one job.
+
+        Raises `JobError` with a code and a remedy, `CancelledError` when `should_stop` says `cancel`.
+        """
+
+
+class CancelledError(Exception):
+    """The user does not want the job any more."""
