@@ -152,3 +152,15 @@ idempotency_keys = Table(
     Column("reply", Json),
     Column("created_at", UtcDateTime, nullable=False),
 )
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("queue", String(16), nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Index(None, "queue", "seen_at"),
+)

@@ -110,3 +110,14 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('job_id', 'seq', name=op.f('pk_events')),
     sqlite_with_rowid=False
     )
+    op.create_table('workers',
+    sa.Column('id', sa.String(length=128), nullable=False),
+    sa.Column('queue', sa.String(length=16), nullable=False),
+    sa.Column('host', sa.String(length=255), nullable=False),
+    sa.Column('pid', sa.Integer(), nullable=False),
+    sa.Column('started_at', sa.Float(), nullable=False),
+    sa.Column('seen_at', sa.Float(), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_workers'))
+    )
+    with op.batch_alter_table('workers', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_workers_queue_seen_at'), ['queue', 'seen_at'], unique=False)
