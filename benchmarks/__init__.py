@@ -1,0 +1,1 @@
+"""Goals that are measured: `python -m benchmarks.NAME [--data DIR] [--json FILE] [--quick]`."""
