@@ -24,7 +24,7 @@ COPY worker worker
 COPY graftd graftd
 COPY migrations migrations
 RUN pip install --constraint constraints.txt ".[api]"
-USER graft
+USER 10001:10001
 VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
@@ -36,9 +36,9 @@ FROM base AS worker
 ARG TORCH_INDEX=""
 # torch first, in a layer of its own: it is some gigabytes and changes rarely.
 RUN if [ -n "$TORCH_INDEX" ]; then \
-      pip install --index-url "$TORCH_INDEX" torch torchvision; \
+      pip install --index-url "$TORCH_INDEX" "torch>=2.10" "torchvision>=0.25"; \
     else \
-      pip install --constraint constraints.txt torch torchvision; \
+      pip install --constraint constraints.txt "torch>=2.10" "torchvision>=0.25"; \
     fi
 COPY core core
 COPY app app
@@ -46,7 +46,7 @@ COPY worker worker
 COPY graftd graftd
 COPY migrations migrations
 RUN if [ -n "$TORCH_INDEX" ]; then pip install ".[worker]"; else pip install --constraint constraints.txt ".[worker]"; fi
-USER graft
+USER 10001:10001
 VOLUME /data
 # SIGTERM lets the worker hand its job back before it goes.
 STOPSIGNAL SIGTERM

@@ -54,7 +54,7 @@ format: install
 bench: install
 	@$(BIN)/python -m benchmarks.$(BENCH) $(BENCH_ARGS)
 
-constraints: install  ## pin what is installed now
+constraints:  ## pin what .venv holds now (after raising versions in it)
 	@{ echo "# Compiled by 'make constraints' from pyproject.toml and client/pyproject.toml; do not edit."; \
 	   $(BIN)/python -m pip freeze --exclude-editable | grep -v ' @ '; } > constraints.txt
 
