@@ -1,0 +1,1 @@
+"""The API: FastAPI without torch. One folder per noun: endpoints parse, services decide, the store queries."""

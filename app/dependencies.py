@@ -1,0 +1,56 @@
+"""What endpoints ask for: the store, the settings, the tenant, and the parameters of every list."""
+
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+from pydantic import Field
+
+from core.contract import base
+from core.settings import Settings
+from core.store.store import Store
+
+DEFAULT_TENANT = "default"
+
+
+async def get_store(request: Request) -> Store:
+    """The process's store, opened when the service started."""
+    store: Store = request.app.state.store
+    return store
+
+
+async def get_settings(request: Request) -> Settings:
+    """The settings the service was started with."""
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+async def tenant() -> str:
+    """Whose data the request may see."""
+    return DEFAULT_TENANT
+
+
+StoreDep = Annotated[Store, Depends(get_store)]
+SettingsDep = Annotated[Settings, Depends(get_settings)]
+Tenant = Annotated[str, Depends(tenant)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Send the same key again to get the first reply again, instead of a second thing.",
+        examples=["3b241101-e2bb-4255-8caf-4136c566a962"],
+    ),
+]
+
+
+class Paging(base.Request):
+    """Parameters of a list. Lists with filters inherit from it; use it as `Annotated[Paging, Query()]`."""
+
+    cursor: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-z_.:-]{1,128}$",
+        description="`next_cursor` of the page before.",
+    )
+    limit: int = Field(default=20, ge=1, le=100, description="Most entries in one page.")

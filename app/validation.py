@@ -1,0 +1,197 @@
+"""From pydantic's errors to ours: the field by its path, the reason, and the nearest valid name as the remedy."""
+
+from dataclasses import dataclass, field
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+
+from app.nearest import hint_nearest
+from core.contract.errors import GraftError, InvalidRequestError, NotFoundError, UnsupportedMediaTypeError
+
+MOST_ERRORS = 50
+_NOUNS = {"dataset_id": ("dataset", "data set"), "job_id": ("job", "job"), "model_id": ("model", "model")}
+_WRONG_TYPE = ("_type", "_parsing", "int_from_float")
+_OUT_OF_RANGE = ("greater_than", "less_than", "too_short", "too_long", "finite_number")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a request."""
+
+    param: str
+    code: str
+    message: str
+    hint: str | None = None
+
+
+@dataclass
+class _Place:
+    """A place in a body: its path without the tags of unions, and what the schema expects there."""
+
+    path: list[str] = field(default_factory=list)
+    expects: Any = None
+
+
+def translate(error: RequestValidationError, request: Request) -> GraftError:
+    """The most telling problem as an error; all of them stand in `details.errors`."""
+    raw = list(error.errors())
+    special = _special(raw, request)
+    if special is not None:
+        return special
+    problems = [_problem(one, request) for one in raw[:MOST_ERRORS]]
+    first = next((problem for problem in problems if problem.hint), problems[0])  # the one with a remedy
+    details = {"errors": [vars(problem) for problem in problems]}
+    return InvalidRequestError(first.message, code=first.code, param=first.param, hint=first.hint, details=details)
+
+
+def _special(raw: list[Any], request: Request) -> GraftError | None:
+    for one in raw:
+        if one["type"] == "json_invalid":
+            reason = one.get("ctx", {}).get("error", "syntax")
+            return InvalidRequestError(
+                f"The body is not valid JSON: {reason} at character {one['loc'][-1]}.",
+                code="invalid_json",
+                hint="Send JSON in UTF-8.",
+            )
+        if one["loc"][0] == "path":
+            # An ill-formed id is an id that never was: it must look like any other unknown one.
+            return not_found(str(one["loc"][1]), str(one.get("input", "")))
+    if raw[0]["loc"] == ("body",) and raw[0]["type"] != "missing" and not _is_json(request):
+        got = request.headers.get("content-type", "")[:100] or "none"
+        return UnsupportedMediaTypeError(
+            f"The Content-Type is {got}, but this endpoint reads application/json.",
+            hint="Send the header `Content-Type: application/json`.",
+        )
+    return None
+
+
+def not_found(parameter: str, value: str) -> NotFoundError:
+    """The error for an unknown id in a path, worded as the store words it."""
+    code, noun = _NOUNS.get(parameter, (parameter.removesuffix("_id"), parameter.removesuffix("_id")))
+    return NotFoundError(
+        f"There is no {noun} {value[:100]}.", code=f"{code}_not_found", hint=f"GET /{code}s lists yours."
+    )
+
+
+def _is_json(request: Request) -> bool:
+    media = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    return media == "application/json" or (media.startswith("application/") and media.endswith("+json"))
+
+
+def _problem(one: Any, request: Request) -> Problem:
+    kind, where = str(one["type"]), one["loc"][0]
+    place = _find(_root(request, where), [str(part)[:100] for part in one["loc"][1:]])
+    param = ".".join(place.path) or str(where)
+    if kind == "missing":
+        return Problem(param, "missing_field", f"`{param}` is missing.", _hint_field(place))
+    if kind == "extra_forbidden":
+        return _unknown_field(param, place, one["loc"])
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return _wrong_tag(param, one)
+    return _wrong_value(param, kind, place, one)
+
+
+def _wrong_value(param: str, kind: str, place: _Place, one: Any) -> Problem:
+    message = f"`{param}`: {_lower(str(one['msg'])[:300])}."
+    if kind == "literal_error":
+        known = [str(value) for value in get_args(_bare(place.expects))]
+        return Problem(param, "invalid_value", message, hint_nearest(str(one.get("input")), known) if known else None)
+    if any(part in kind for part in _OUT_OF_RANGE):
+        return Problem(param, "out_of_range", message, _hint_field(place))
+    if kind.endswith(_WRONG_TYPE):
+        return Problem(param, "wrong_type", message, _hint_tagged(place, one.get("input")))
+    return Problem(param, "invalid_value", message, _hint_field(place))
+
+
+def _unknown_field(param: str, place: _Place, loc: tuple[Any, ...]) -> Problem:
+    known = list(_fields(place.expects))
+    name = str(loc[-1])[:100]
+    return Problem(param, "unknown_field", f"`{param}` is not a known field.", hint_nearest(name, known))
+
+
+def _wrong_tag(param: str, one: Any) -> Problem:
+    context = one["ctx"]
+    tag = context["discriminator"].strip("'")
+    noun, field_name = param.rsplit(".", 1)[-1], f"{param}.{tag}"
+    if "tag" not in context:
+        return Problem(field_name, "missing_field", f"`{field_name}` is missing.", "It says which kind is meant.")
+    known = [name.strip(" '") for name in context["expected_tags"].split(",")]
+    sent = str(context["tag"])[:100]
+    return Problem(field_name, f"unknown_{noun}", f"There is no {noun} `{sent}`.", hint_nearest(sent, known))
+
+
+def _hint_field(place: _Place) -> str | None:
+    names = ", ".join(_fields(place.expects))
+    return f"Its fields are: {names}." if names else None
+
+
+def _hint_tagged(place: _Place, value: Any) -> str | None:
+    tags = _tags(_bare(place.expects))
+    if not tags or not isinstance(value, str):
+        return _hint_field(place)
+    return f'Write an object: {{"name": "{value[:100] if value in tags else next(iter(tags))}"}}.'
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _root(request: Request, where: Any) -> Any:
+    """What the endpoint expects in the body or as query parameters."""
+    route = request.scope.get("route")
+    if where == "body":
+        found = getattr(route, "body_field", None)
+        return found and found.field_info.annotation
+    if where == "query":
+        for parameter in getattr(getattr(route, "dependant", None), "query_params", []):
+            if _fields(parameter.field_info.annotation):
+                return parameter.field_info.annotation
+    return None
+
+
+def _find(root: Any, parts: list[str]) -> _Place:
+    """Follow pydantic's location through the schema, leaving out the tags of unions."""
+    place = _Place(expects=root)
+    for part in parts:
+        bare = _bare(place.expects)
+        tags = _tags(bare)
+        if part in tags:
+            place.expects = tags[part]
+            continue
+        place.path.append(part)
+        fields = _fields(bare)
+        if part not in fields and fields:
+            return place  # an unknown field: `expects` stays what it was looked for in
+        arguments = get_args(bare)
+        place.expects = fields.get(part) or (arguments[-1] if get_origin(bare) in (list, dict) else None)
+    return place
+
+
+def _bare(annotation: Any) -> Any:
+    """An annotation without `Annotated` and without `| None`."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, UnionType):
+        members = [member for member in get_args(annotation) if member is not type(None)]
+        return _bare(members[0]) if len(members) == 1 else annotation
+    return annotation
+
+
+def _fields(annotation: Any) -> dict[str, Any]:
+    bare = _bare(annotation)
+    if not (isinstance(bare, type) and issubclass(bare, BaseModel)):
+        return {}
+    return {info.alias or name: info.annotation for name, info in bare.model_fields.items()}
+
+
+def _tags(annotation: Any) -> dict[str, Any]:
+    """Tag -> model of a tagged union."""
+    found = {}
+    for member in get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ():
+        name = _fields(member).get("name")
+        if get_origin(name) is Literal:
+            found.update(dict.fromkeys(get_args(name), member))
+    return found
