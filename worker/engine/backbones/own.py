@@ -1,0 +1,55 @@
+"""A user's own model as the start of another job: its bundle is read for its manifest and tensors, and nothing else."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as parse
+from torch import Tensor
+
+from core.contract.base_models import BaseModelCard, Weights
+from core.contract.errors import JobError
+from core.contract.models import ModelManifest
+from worker.engine.bundle import read_member
+
+PREFIX = "backbone."
+
+
+def manifest(bundle: Path) -> ModelManifest:
+    """The bundle's manifest; `JobError` `bundle_unreadable` if it is not one."""
+    try:
+        return ModelManifest.model_validate_json(read_member(bundle, "manifest.json"))
+    except ValidationError as error:
+        raise _unreadable("manifest.json") from error
+
+
+def card(found: ModelManifest, root: BaseModelCard) -> BaseModelCard:
+    """The parent's card: the network of the base model at the end of its lineage, with its own name and input."""
+    return root.model_copy(
+        update={
+            "id": found.model_id,
+            "title": f"{root.title}, adapted",
+            "prepare": found.prepare,
+            "weights": Weights(source="none", file="model.safetensors"),
+            "licence": found.licence,
+            "top1": None,
+            "note": f"Made by {found.job_id}.",
+        }
+    )
+
+
+def tensors(bundle: Path) -> dict[str, Tensor]:
+    """The backbone's tensors under the network's names."""
+    try:
+        found = parse(read_member(bundle, "model.safetensors"))
+    except SafetensorError as error:
+        raise _unreadable("model.safetensors") from error
+    return {name.removeprefix(PREFIX): tensor for name, tensor in found.items() if name.startswith(PREFIX)}
+
+
+def _unreadable(name: str) -> JobError:
+    return JobError(
+        f"The bundle's {name} cannot be read.",
+        code="bundle_unreadable",
+        hint="Its file on the server is damaged: restore it from a backup, or train the model again.",
+    )
