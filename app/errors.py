@@ -37,7 +37,13 @@ STATUS: dict[ErrorType, int] = {
     "job_failed": 500,
     "internal": 500,
 }
-_CODE_STATUS = {"invalid_json": 400, "invalid_multipart": 400, "invalid_http": 400, "method_not_allowed": 405}
+_CODE_STATUS = {
+    "invalid_json": 400,
+    "invalid_multipart": 400,
+    "invalid_http": 400,
+    "method_not_allowed": 405,
+    "range_not_satisfiable": 416,
+}
 _RETRY_AFTER = {429: "1", 503: "2"}
 
 log = structlog.get_logger()

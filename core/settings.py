@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     max_ratio: float = Field(default=200.0, description="Largest inflation ratio of an archive or entry above 1 MiB.")
     max_pixels: int = Field(default=40_000_000, description="Largest image, from its header, before decoding.")
     max_classes: int = Field(default=2_000, description="Most classes of a data set.")
+    predict_threads: int = Field(default=0, ge=0, description="CPU threads of one prediction; 0 takes all cores.")
     sessions: int = Field(default=8, ge=1, description="ONNX Runtime sessions the API keeps open.")
     cache_bytes: int = Field(default=10 * 1024 * MIB, description="Size of the cache of features and graphs on disk.")
 
