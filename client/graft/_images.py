@@ -1,0 +1,37 @@
+"""Images for prediction, read and sent in batches that stay below the service's limits."""
+
+import mimetypes
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+Image = str | os.PathLike[str] | bytes | BinaryIO
+Part = tuple[str, tuple[str, bytes, str]]
+_MOST_ITEMS = 64
+_MOST_BYTES = 32 * 1024 * 1024
+
+
+def batches(images: Iterable[Image]) -> Iterator[list[Part]]:
+    """Parts of multipart bodies: at most 64 images or (but for a single larger one) 32 MiB each."""
+    batch: list[Part] = []
+    size = 0
+    for index, image in enumerate(images):
+        name, data = _read(image, index)
+        if batch and (len(batch) == _MOST_ITEMS or size + len(data) > _MOST_BYTES):
+            yield batch
+            batch, size = [], 0
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        batch.append(("files", (name, data, kind)))
+        size += len(data)
+    if batch:
+        yield batch
+
+
+def _read(image: Image, index: int) -> tuple[str, bytes]:
+    if isinstance(image, bytes):
+        return f"image-{index}", image
+    if isinstance(image, (str, os.PathLike)):
+        path = Path(image).expanduser()
+        return path.name, path.read_bytes()
+    return Path(str(getattr(image, "name", f"image-{index}"))).name, image.read()

@@ -1,0 +1,90 @@
+"""`graft adapt`: the short road from a folder to a model."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from graft.cli import show
+from graft.cli.jobs import method
+from graft.cli.models import expand
+from graft.cli.output import document, note, say, size
+from graft.cli.session import Json, Options, client
+from graft.cli.transfer import download, upload
+from graft.cli.watch import watch
+from graft.client import Graft
+from graft.types import Dataset
+
+
+def adapt(
+    ctx: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="FOLDER", help="Labelled data: folder, zip or tar, or a ds_… id.")],
+    *,
+    to: Annotated[str | None, typer.Option(metavar="FOLDER", help="Data of the same classes to measure on.")] = None,
+    method_name: Annotated[str | None, typer.Option("--method", "-m", help="See `graft methods`.")] = None,
+    option: Options = None,
+    base_model: Annotated[str | None, typer.Option("--base-model", "-b", help="See `graft base-models`.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of splits and of everything random.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to; default <model id>.zip.")] = None,
+    images: Annotated[
+        list[Path] | None, typer.Option("--predict", metavar="IMAGE", exists=True, help="Classify this; repeatable.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Upload a folder, adapt a model to it, show the report, download the model."""
+    service = client(ctx)
+    chosen = method(method_name, option)
+    paths = expand(images) if images else []
+    sent = [_send(service, text, seed, as_json=as_json) for text in (source, to) if text is not None]
+    data = [_checked(service, dataset, as_json=as_json) for dataset in sent]
+    held_out = data[1] if to is not None else None
+    job = service.jobs.create(data[0], method=chosen, base_model=base_model, evaluation=held_out, seed=seed)
+    if not as_json:
+        note(f"Job {job.id}")
+    job = _finish(service, job.id, as_json=as_json)
+    assert job.model_id is not None, "a succeeded job has a model"
+    report = service.jobs.report(job)
+    bundle = download(service, job.model_id, output)
+    answers = service.models.predict(job.model_id, paths) if paths else None
+    if as_json:
+        found: dict[str, Any] = {"dataset": data[0], "evaluation": held_out, "job": job, "report": report}
+        document(found | {"bundle": str(bundle), "predictions": answers and answers.predictions})
+        return
+    show.report(report)
+    if answers is not None:
+        show.predictions(answers.predictions, [str(path) for path in paths])
+    _how_to_call(service, job.model_id, bundle)
+
+
+def _finish(service: Graft, job_id: str, *, as_json: bool) -> Any:
+    return service.jobs.wait(job_id) if as_json else watch(service, job_id, as_json=False)
+
+
+def _send(service: Graft, text: str, seed: int | None, *, as_json: bool) -> Dataset:
+    path = Path(text).expanduser()
+    if not path.exists():
+        if text.startswith("ds_"):
+            return service.datasets.get(text)
+        raise typer.BadParameter(f"{text!r} is neither a file or folder nor the id of a data set.", param_hint="FOLDER")
+    made = upload(service, path, seed=seed)
+    if not as_json:
+        note(f"Uploaded {text} ({size(made.bytes)}) as {made.id}; it is being checked …")
+    return made
+
+
+def _checked(service: Graft, dataset: Dataset, *, as_json: bool) -> Dataset:
+    ready = service.datasets.wait(dataset)
+    if not as_json:
+        note(f"{ready.name}: {ready.items} items in {len(ready.classes)} classes.")
+        if ready.warnings:
+            faults = service.datasets.report(ready).faults
+            show.faults([f for f in faults if f.severity == "warning"], on_stderr=True)
+    return ready
+
+
+def _how_to_call(service: Graft, model_id: str, bundle: Path) -> None:
+    key = ' -H "Authorization: Bearer $GRAFT_API_KEY"' if service.api_key else ""
+    say(f"\nModel {model_id} saved to {bundle} ({size(bundle.stat().st_size)}). Call it:", "bold")
+    say(f"  graft predict {model_id} photo.jpg")
+    say(f"  curl{key} -F files=@photo.jpg {service.base_url}/models/{model_id}/predict")
+    say(f'  python -c "from graft import Graft; print(Graft().models.predict({model_id!r}, [{"photo.jpg"!r}])[0])"')

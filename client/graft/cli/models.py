@@ -1,0 +1,96 @@
+"""`graft models` and `graft predict`."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graft.cli import show
+from graft.cli.output import document, note, say, size, table
+from graft.cli.session import Json, Limit, client
+from graft.cli.transfer import download as fetch
+from graft.types import Predictions
+
+app = typer.Typer(no_args_is_help=True, help="Look at models, download and delete them.")
+Id = Annotated[str, typer.Argument(metavar="MODEL", help="Id of a model, mdl_…")]
+TopK = Annotated[int | None, typer.Option("--top-k", "-k", min=1, help="How many classes to show.")]
+
+
+@app.command("list")
+def list_(ctx: typer.Context, limit: Limit = 20, as_json: Json = False) -> None:
+    """List models, newest first."""
+    found = list(client(ctx).models.list(limit=limit))
+    if as_json:
+        document({"data": found})
+        return
+    rows = [
+        (m.id, m.method, m.base_model, len(m.classes), m.metrics.get("accuracy"), size(m.bytes), m.created_at)
+        for m in found
+    ]
+    headings = ("id", "method", "base model", "classes", "accuracy", "size", "created")
+    table(headings, rows, empty="No models. Make one:  graft adapt FOLDER")
+
+
+@app.command()
+def get(ctx: typer.Context, model: Id, as_json: Json = False) -> None:
+    """Show one model."""
+    found = client(ctx).models.get(model)
+    document(found) if as_json else show.model(found)
+
+
+@app.command()
+def download(
+    ctx: typer.Context,
+    model: Id,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File or folder; default <id>.zip.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Download a model's bundle; goes on where an earlier try was cut off."""
+    path = fetch(client(ctx), model, output)
+    document({"id": model, "path": str(path), "bytes": path.stat().st_size}) if as_json else say(str(path))
+
+
+@app.command()
+def delete(ctx: typer.Context, model: Id, as_json: Json = False) -> None:
+    """Delete a model."""
+    client(ctx).models.delete(model)
+    document({"id": model, "deleted": True}) if as_json else note(f"Deleted {model}.")
+
+
+def predict(
+    ctx: typer.Context,
+    model: Id,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", exists=True, help="Image files, or folders of them.")
+    ],
+    top_k: TopK = None,
+    as_json: Json = False,
+) -> None:
+    """Classify images. Exits with 1 if one of them could not be read; the others are shown all the same."""
+    paths = expand(images)
+    answers = client(ctx).models.predict(model, paths, top_k=top_k)
+    if as_json:
+        document(answers)
+    else:
+        show.predictions(answers.predictions, [str(path) for path in paths])
+    raise typer.Exit(1 if _any_failed(answers) else 0)
+
+
+def _any_failed(answers: Predictions) -> bool:
+    return any(item.error for item in answers.predictions)
+
+
+def expand(images: Sequence[Path]) -> list[Path]:
+    """Folders become the files in them."""
+    found = [path for image in images for path in (_files(image) if image.is_dir() else [image])]
+    if not found:
+        raise typer.BadParameter("There are no files in it.", param_hint="IMAGE")
+    return found
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_file() and not hidden:
+            yield path

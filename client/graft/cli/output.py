@@ -1,0 +1,148 @@
+"""Printing: tables that fit the terminal, JSON for programs, notes on stderr."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, TextIO
+
+from pydantic import BaseModel
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_NARROW = 80  # below this many columns a table becomes a list of records
+_CONTROL = dict.fromkeys([*range(9), *range(11, 32), 127, *range(128, 160)], "\N{REPLACEMENT CHARACTER}")
+
+
+def stdout() -> Console:
+    """Where results go."""
+    return _console(sys.stdout)
+
+
+def stderr() -> Console:
+    """Where progress, notes and errors go."""
+    return _console(sys.stderr)
+
+
+def _console(file: TextIO) -> Console:
+    # What is piped somewhere must not be cut to 80 columns.
+    width = None if file.isatty() or "COLUMNS" in os.environ else 1000
+    return Console(file=file, width=width, markup=False, highlight=False, emoji=False)
+
+
+def note(text: str, style: str = "") -> None:
+    """Say something on stderr."""
+    stderr().print(clean(text), style=style, soft_wrap=True)
+
+
+def say(text: str = "", style: str = "") -> None:
+    """Say something on stdout."""
+    stdout().print(clean(text), style=style, soft_wrap=True)
+
+
+def plain(value: Any) -> Any:
+    """Models (and containers of them) as what JSON can hold."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def document(value: Any) -> None:
+    """Print one JSON document."""
+    _write(json.dumps(plain(value), indent=2, ensure_ascii=False, default=str))
+
+
+def line(value: Any) -> None:
+    """Print one line of JSON Lines."""
+    _write(json.dumps(plain(value), ensure_ascii=False, default=str))
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text.encode("utf-8", "replace").decode() + "\n")
+    sys.stdout.flush()
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "Nothing here yet.") -> None:
+    """Print rows as a table; on a narrow terminal as one record after the other. First column: never cut."""
+    console = stdout()
+    texts = [[cell(value) for value in row] for row in rows]
+    if not texts:
+        note(empty)
+    elif console.width < _NARROW:
+        _records(console, headings, texts)
+    else:
+        made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        for index, heading in enumerate(headings):
+            numeric = all(_is_number(row[index]) for row in texts)
+            made.add_column(
+                heading, no_wrap=index == 0, overflow="fold", justify="right" if numeric and index else "left"
+            )
+        for row in texts:
+            made.add_row(*map(Text, row))
+        console.print(made)
+
+
+def _records(console: Console, headings: Sequence[str], texts: list[list[str]]) -> None:
+    for row in texts:
+        pairs(list(zip(headings, row, strict=True)), console)
+        console.print()
+
+
+def pairs(fields: Sequence[tuple[str, object]], console: Console | None = None) -> None:
+    """Print names and values below each other; empty values are left out."""
+    given = [(name, cell(value)) for name, value in fields if cell(value)]
+    width = max((len(name) for name, _ in given), default=0)
+    for name, value in given:
+        (console or stdout()).print(Text(f"{name:<{width}}  ", "bold") + Text(value), soft_wrap=True)
+
+
+def cell(value: object) -> str:
+    """A value as short text."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, float):
+        return f"{value:.4g}" if value else "0"
+    return clean(str(value))
+
+
+def clean(text: str) -> str:
+    """Text without control characters, which a terminal would obey."""
+    return text.translate(_CONTROL)
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def seconds(value: float | None) -> str:
+    """A duration for people."""
+    if value is None:
+        return ""
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text or "0")
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,128 @@
+"""`/jobs`."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from graft._follow import follow
+from graft._pages import iterate
+from graft._transport import Call, Transport
+from graft.errors import GraftError, JobCancelledError, JobFailedError
+from graft.resources._ids import id_of, segment
+from graft.types import Dataset, Event, Job, MethodSpec, Model, Report
+
+
+class Jobs:
+    """Launch jobs, watch them, read what they found out."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(
+        self,
+        source: str | Dataset,
+        *,
+        method: str | Mapping[str, Any] | MethodSpec | None = None,
+        base_model: str | Model | None = None,
+        evaluation: str | Dataset | None = None,
+        max_seconds: int | None = None,
+        seed: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Job:
+        """Launch a job; what is left out takes the service's default.
+
+        Options of the method go beside its name or as keywords: `method={"name": "fine_tune", "epochs": 5}` is
+        `method="fine_tune", epochs=5`. `evaluation` is a data set of its own to measure on. `max_seconds` is the
+        budget.
+        """
+        spec = {
+            "source": id_of(source),
+            "method": _method(method, options),
+            "base_model": None if base_model is None else id_of(base_model),
+            "evaluation": None if evaluation is None else id_of(evaluation),
+            "budget": None if max_seconds is None else {"max_seconds": max_seconds},
+            "seed": seed,
+            "metadata": None if metadata is None else dict(metadata),
+        }
+        given = {name: value for name, value in spec.items() if value is not None}
+        return self._transport.parse(Job, self._transport.send(Call("POST", "/jobs", json=given, creates=True)))
+
+    def list(
+        self,
+        *,
+        state: str | None = None,
+        method: str | None = None,
+        source: str | Dataset | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Job]:
+        """Your jobs, newest first; pages are fetched as you go."""
+        chosen = None if source is None else id_of(source)
+        return iterate(self._transport, Job, "/jobs", limit=limit, state=state, method=method, source=chosen)
+
+    def get(self, job: str | Job) -> Job:
+        """One job."""
+        return self._transport.get(Job, f"/jobs/{segment(job)}")
+
+    def stream(self, job: str | Job, *, after: int = 0) -> Iterator[Event]:
+        """Every event after number `after` as it happens, each once, until the job is finished.
+
+        Cut connections are taken up again where they broke.
+        """
+        return (item for item in follow(self._transport, segment(job), after=after) if isinstance(item, Event))
+
+    def wait(
+        self, job: str | Job, *, timeout: float | None = None, on_event: Callable[[Event], None] | None = None
+    ) -> Job:
+        """Wait until the job is finished and return it.
+
+        Raises `JobFailedError` (code and hint), `JobCancelledError`, or `WaitTimeoutError` after `timeout` seconds
+        (looked at when something arrives, so it may come up to 15 s late); the job itself goes on then.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for item in follow(self._transport, segment(job), deadline=deadline):
+            if isinstance(item, Job):
+                return _succeeded(item)
+            if on_event is not None:
+                on_event(item)
+        raise GraftError(f"The events of job {id_of(job)} ended without its result.")
+
+    def stop(self, job: str | Job) -> Job:
+        """Finish now and keep the best so far."""
+        return self._wish(job, "stop")
+
+    def cancel(self, job: str | Job) -> Job:
+        """Discard the job."""
+        return self._wish(job, "cancel")
+
+    def _wish(self, job: str | Job, what: str) -> Job:
+        call = Call("POST", f"/jobs/{segment(job)}/{what}", repeatable=True)  # asking twice is asking once
+        return self._transport.parse(Job, self._transport.send(call))
+
+    def report(self, job: str | Job) -> Report:
+        """What a succeeded job found out."""
+        return self._transport.get(Report, f"/jobs/{segment(job)}/report")
+
+    def report_html(self, job: str | Job) -> str:
+        """The report as one HTML page that needs nothing else."""
+        call = Call("GET", f"/jobs/{segment(job)}/report", headers={"Accept": "text/html"})
+        return self._transport.send(call).text
+
+
+def _method(method: str | Mapping[str, Any] | MethodSpec | None, options: Mapping[str, Any]) -> dict[str, Any] | None:
+    if method is None:
+        if options:
+            raise TypeError(f"Unknown keyword {next(iter(options))!r}: options of a method need method='<name>'.")
+        return None
+    if isinstance(method, MethodSpec):
+        method = method.model_dump()
+    named = {"name": method} if isinstance(method, str) else dict(method)
+    return named | dict(options)
+
+
+def _succeeded(job: Job) -> Job:
+    if job.state == "cancelled":
+        raise JobCancelledError(job)
+    if job.state == "failed":
+        raise JobFailedError(job)
+    return job

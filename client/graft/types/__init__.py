@@ -1,0 +1,40 @@
+"""What the service answers, as pydantic models. Fields a newer server adds are kept, not refused."""
+
+from graft.types.base import Health, Page, Resource
+from graft.types.datasets import ClassCount, Dataset, DatasetReport, Fault, Sample
+from graft.types.errors import ErrorBody
+from graft.types.jobs import Event, Job, MethodSpec, Progress, Step
+from graft.types.menus import BaseModelCard, MethodCard
+from graft.types.models import ItemError, LabelScore, Model, ModelFile, Prediction, Predictions
+from graft.types.reports import Calibration, ClassRow, CurvePoint, Metric, Mistake, Report
+
+__all__ = [
+    "BaseModelCard",
+    "Calibration",
+    "ClassCount",
+    "ClassRow",
+    "CurvePoint",
+    "Dataset",
+    "DatasetReport",
+    "ErrorBody",
+    "Event",
+    "Fault",
+    "Health",
+    "ItemError",
+    "Job",
+    "LabelScore",
+    "MethodCard",
+    "MethodSpec",
+    "Metric",
+    "Mistake",
+    "Model",
+    "ModelFile",
+    "Page",
+    "Prediction",
+    "Predictions",
+    "Progress",
+    "Report",
+    "Resource",
+    "Sample",
+    "Step",
+]

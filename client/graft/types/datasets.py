@@ -1,0 +1,75 @@
+"""Data sets and what ingestion found in them."""
+
+from datetime import datetime
+
+from graft.types.base import Resource
+from graft.types.errors import ErrorBody
+
+
+class Dataset(Resource):
+    """An uploaded collection; `state` is `uploading`, `validating`, `ready` or `rejected`."""
+
+    id: str
+    object: str = "dataset"
+    name: str
+    state: str
+    modality: str | None = None
+    labelled: bool | None = None
+    classes: list[str] = []
+    items: int = 0
+    splits: dict[str, int] = {}
+    bytes: int
+    sha256: str
+    warnings: int = 0
+    error: ErrorBody | None = None
+    metadata: dict[str, str] = {}
+    created_at: datetime
+    ready_at: datetime | None = None
+
+
+class Fault(Resource):
+    """One kind of fault; `severity` is `error` (rejects), `warning` or `info`."""
+
+    code: str
+    severity: str
+    count: int
+    message: str
+    remedy: str
+    examples: list[str] = []
+
+
+class ClassCount(Resource):
+    """A class and how many of its items stand in each split."""
+
+    name: str
+    train: int = 0
+    validation: int = 0
+    test: int = 0
+
+
+class DatasetReport(Resource):
+    """Every fault at once, with classes, splits and sizes."""
+
+    faults: list[Fault] = []
+    files: int
+    items: int
+    labelled: bool
+    classes: list[ClassCount] = []
+    splits: dict[str, int] = {}
+    split_source: str
+    seed: int
+    width: tuple[int, int, int] | None = None
+    """Smallest, median, largest width in pixels."""
+    height: tuple[int, int, int] | None = None
+    """Smallest, median, largest height in pixels."""
+    seconds: float
+
+
+class Sample(Resource):
+    """One item of a data set; `url` serves a thumbnail."""
+
+    index: int
+    name: str
+    label: str | None = None
+    split: str
+    url: str

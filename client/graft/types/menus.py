@@ -1,0 +1,34 @@
+"""What a job may be made of: methods and base models."""
+
+from typing import Any
+
+from graft.types.base import Resource
+
+
+class MethodCard(Resource):
+    """A method in the menu; `options` is the JSON Schema of its options."""
+
+    name: str
+    title: str
+    summary: str
+    when: str = ""
+    paper: str = ""
+    needs_labels: bool = True
+    options: dict[str, Any] = {}
+
+
+class BaseModelCard(Resource):
+    """A pretrained network in the catalogue."""
+
+    id: str
+    title: str
+    modality: str = "image"
+    architecture: str = ""
+    width: int | None = None
+    parameters: int | None = None
+    stages: list[str] = []
+    licence: str = ""
+    pretrained_on: str = ""
+    paper: str = ""
+    top1: float | None = None
+    note: str = ""

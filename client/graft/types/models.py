@@ -1,0 +1,75 @@
+"""Models and predictions."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from graft.types.base import Resource
+
+
+class ModelFile(Resource):
+    """A file of a model's bundle."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Model(Resource):
+    """What a job made; `bytes` and `sha256` are those of its bundle."""
+
+    id: str
+    object: str = "model"
+    job_id: str
+    base_model: str
+    method: str
+    classes: list[str] = []
+    metrics: dict[str, float] = {}
+    bytes: int
+    sha256: str
+    files: list[ModelFile] = []
+    manifest: dict[str, Any] = {}
+    created_at: datetime
+
+
+class LabelScore(Resource):
+    """A class and its calibrated probability."""
+
+    label: str
+    probability: float
+
+
+class ItemError(Resource):
+    """Why one item could not be predicted; the others are unharmed."""
+
+    code: str
+    message: str
+    hint: str | None = None
+
+
+class Prediction(Resource):
+    """The answer for one item: either a `label` or an `error`."""
+
+    index: int
+    name: str | None = None
+    label: str | None = None
+    probability: float | None = None
+    top: list[LabelScore] = []
+    error: ItemError | None = None
+
+
+class Predictions(Resource):
+    """The answers for all items, in the order they were given."""
+
+    model: str
+    predictions: list[Prediction]
+
+    def __len__(self) -> int:
+        return len(self.predictions)
+
+    def __getitem__(self, index: int) -> Prediction:
+        return self.predictions[index]
+
+    def items(self) -> Iterator[Prediction]:
+        """Iterate over the answers."""
+        return iter(self.predictions)

@@ -1,0 +1,76 @@
+"""A job's report."""
+
+from graft.types.base import Resource
+from graft.types.jobs import Step
+
+
+class Metric(Resource):
+    """A figure on `n` held-out items, with its 95 % interval."""
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    interval: str | None = None
+    n: int
+
+
+class ClassRow(Resource):
+    """One class of the held-out items."""
+
+    name: str
+    support: int
+    precision: float
+    recall: float
+    f1: float
+
+
+class Calibration(Resource):
+    """Temperature scaling and the expected calibration error before and after it."""
+
+    temperature: float
+    fitted_on: int
+    ece_before: float
+    ece_after: float
+
+
+class CurvePoint(Resource):
+    """One epoch, or one candidate regularisation of a closed-form method."""
+
+    x: float
+    train_loss: float | None = None
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
+
+
+class Mistake(Resource):
+    """A held-out item that the model got wrong."""
+
+    name: str
+    truth: str
+    predicted: str
+    confidence: float
+
+
+class Report(Resource):
+    """What a job found out."""
+
+    job_id: str
+    model_id: str
+    method: str
+    base_model: str
+    classes: list[str] = []
+    evaluated_on: str
+    train_items: int
+    validation_items: int
+    held_out_items: int
+    metrics: list[Metric] = []
+    class_table: list[ClassRow] = []
+    confusion: list[list[int]] = []
+    """Rows: truth; columns: prediction; order of `classes`."""
+    calibration: Calibration | None = None
+    curve_axis: str | None = None
+    curve: list[CurvePoint] = []
+    mistakes: list[Mistake] = []
+    steps: list[Step] = []
+    notes: list[str] = []
