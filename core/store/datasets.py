@@ -11,7 +11,7 @@ from core.contract.errors import ErrorBody, NotFoundError
 from core.store.database import clock
 from core.store.leases import Fence, claim, renew
 from core.store.paging import Page, fetch
-from core.store.tables import datasets, jobs
+from core.store.tables import datasets, jobs, models
 
 T = datasets.c
 
@@ -74,6 +74,12 @@ def get(tx: Connection, tenant: str, dataset_id: str) -> Dataset:
     return _record(_row(tx, tenant, dataset_id))
 
 
+def hold(tx: Connection, tenant: str, dataset_id: str) -> Dataset:
+    """Like `get`, but until `tx` ends nobody else can hold or remove the data set (SQLite writers take turns anyway)."""
+    tx.execute(select(T.id).where(T.id == dataset_id, T.tenant == tenant).with_for_update())
+    return get(tx, tenant, dataset_id)
+
+
 def report(tx: Connection, tenant: str, dataset_id: str) -> DatasetReport | None:
     """The ingestion report; None while there is none yet."""
     value = _row(tx, tenant, dataset_id).report
@@ -109,6 +115,12 @@ def claim_next(tx: Connection, owner: str, seconds: float) -> DatasetClaim | Non
 def heartbeat(tx: Connection, fence: Fence, seconds: float) -> None:
     """Prolong the lease on a data set that is being ingested."""
     renew(tx, datasets, fence, state="validating", seconds=seconds)
+
+
+def is_validating(tx: Connection, fence: Fence) -> bool:
+    """Whether that very attempt still ingests the data set."""
+    query = select(T.id).where(T.id == fence.id, T.attempt == fence.attempt, T.state == "validating")
+    return tx.execute(query).first() is not None
 
 
 def mark_ready(
@@ -154,6 +166,23 @@ def release(tx: Connection, fence: Fence) -> None:
     )
 
 
+@dataclass(frozen=True)
+class Twin:
+    """A ready data set made from the same bytes with the same seed."""
+
+    manifest_sha256: str
+    report: DatasetReport
+
+
+def twin(tx: Connection, upload_sha256: str, seed: int) -> Twin | None:
+    """What was found when the same upload was ingested before, so that it need not be done again."""
+    query = select(T.manifest_sha256, T.report).where(
+        T.upload_sha256 == upload_sha256, T.seed == seed, T.state == "ready", T.manifest_sha256.is_not(None)
+    )
+    row = tx.execute(query.order_by(T.id).limit(1)).one_or_none()
+    return row and Twin(row.manifest_sha256, DatasetReport.model_validate(row.report))
+
+
 def in_use(tx: Connection, dataset_id: str) -> list[str]:
     """Ids of jobs that still need the data set."""
     query = select(jobs.c.id).where(
@@ -171,9 +200,13 @@ def remove(tx: Connection, tenant: str, dataset_id: str) -> list[str]:
 
 
 def is_named(tx: Connection, sha256: str) -> bool:
-    """Whether any data set names the blob."""
-    query = select(T.id).where(or_(T.upload_sha256 == sha256, T.content_sha256 == sha256, T.manifest_sha256 == sha256))
-    return tx.execute(query.limit(1)).first() is not None
+    """Whether any row of any noun names the blob: a model's bundle may have been uploaded as a data set, too."""
+    queries = (
+        select(T.id).where(or_(T.upload_sha256 == sha256, T.content_sha256 == sha256, T.manifest_sha256 == sha256)),
+        select(models.c.id).where(models.c.bundle_sha256 == sha256),
+        select(jobs.c.id).where(jobs.c.report_sha256 == sha256),
+    )
+    return any(tx.execute(query.limit(1)).first() is not None for query in queries)
 
 
 def waiting(tx: Connection) -> int:

@@ -167,6 +167,24 @@ def heartbeat(tx: Connection, fence: Fence, seconds: float) -> Wishes:
     return Wishes(row.stop_requested, row.cancel_requested)
 
 
+def wishes(tx: Connection, fence: Fence) -> Wishes:
+    """What the user wants of a running job, without prolonging its lease; `LostLeaseError` for a late worker."""
+    row = tx.execute(
+        select(T.stop_requested, T.cancel_requested).where(
+            T.id == fence.id, T.attempt == fence.attempt, T.state == "running"
+        )
+    ).one_or_none()
+    if row is None:
+        raise LostLeaseError(f"{fence.id}: attempt {fence.attempt} no longer owns the job")
+    return Wishes(row.stop_requested, row.cancel_requested)
+
+
+def is_running(tx: Connection, fence: Fence) -> bool:
+    """Whether that very attempt still runs the job."""
+    query = select(T.id).where(T.id == fence.id, T.attempt == fence.attempt, T.state == "running")
+    return tx.execute(query).first() is not None
+
+
 def record(
     tx: Connection,
     fence: Fence,

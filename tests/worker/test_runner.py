@@ -1,0 +1,112 @@
+"""One job, one child process: every way it can end."""
+
+import time
+
+import pytest
+
+from core.contract.jobs import Job
+from core.contract.reports import Report
+from core.store import jobs, models
+from tests.worker.conftest import ENGINE, TENANT, Place
+from worker import children
+from worker.runner import JobRunner
+
+
+@pytest.fixture(autouse=True)
+def _light(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(children.PRELOAD, "jobs", ("worker.child", "worker.jobs_child"))
+    children.warm("jobs")
+
+
+def run(place: Place, job_id: str) -> Job:
+    """Run the next job in this process's care."""
+    runner = JobRunner(place.store, place.settings, lambda: False, ENGINE)
+    assert runner.run_next("me")
+    assert not runner.run_next("me")
+    assert place.leftovers() == []
+    return place.job(job_id)
+
+
+def test_success_leaves_model_report_and_events(place: Place) -> None:
+    job_id = place.submit()
+    job = run(place, job_id)
+    assert job.state == "succeeded"
+    assert job.metrics == {"accuracy": 0.75}
+    assert [(step.name, step.state) for step in job.steps] == [("train", "done"), ("store", "done")]
+    with place.store.db.read() as tx:
+        model = models.get(tx, TENANT, job.model_id or "")
+        report_sha256 = jobs.report_blob(tx, TENANT, job_id)
+    bundle = place.store.blob(model.sha256).read_bytes()
+    assert len(bundle) == model.bytes
+    graph = next(file for file in model.files if file.name == "model.onnx")
+    assert bundle[graph.offset : graph.offset + graph.bytes] == b"\x08\x07" * 100
+    report = Report.model_validate_json(place.store.blob(report_sha256 or "").read_bytes())
+    assert [step.name for step in report.steps] == ["train", "store"]
+    states = [data["state"] for kind, data in place.events(job_id) if kind == "state"]
+    assert states == ["queued", "running", "succeeded"]
+
+
+@pytest.mark.parametrize(
+    ("do", "code"),
+    [
+        ("refuse", "too_few_items"),
+        ("fault", "internal_error"),
+        ("memory", "out_of_memory"),
+        ("full", "disk_full"),
+        ("exit", "worker_killed"),
+        ("abort", "worker_killed"),
+        ("kill", "worker_killed"),
+        ("wrong_event", "internal_error"),
+    ],
+)
+def test_failure_says_why_and_leaves_nothing(sqlite_place: Place, do: str, code: str) -> None:
+    blobs = set(sqlite_place.store.blobs.root.glob("??/*"))
+    sqlite_place.source  # noqa: B018
+    blobs = set(sqlite_place.store.blobs.root.glob("??/*"))
+    job = run(sqlite_place, sqlite_place.submit(do))
+    assert job.state == "failed"
+    assert job.error is not None
+    assert job.error.code == code
+    assert job.error.hint
+    assert "secret" not in job.error.model_dump_json()
+    assert set(sqlite_place.store.blobs.root.glob("??/*")) == blobs
+
+
+def test_an_unexpected_error_tells_its_type_only(sqlite_place: Place) -> None:
+    error = run(sqlite_place, sqlite_place.submit("fault")).error
+    assert error is not None
+    assert error.details == {"exception": "ZeroDivisionError"}
+
+
+def test_the_memory_watch_ends_a_hoarder(sqlite_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "machine_memory", lambda: 300 << 20)
+    job = run(sqlite_place, sqlite_place.submit("allocate"))
+    assert job.error is not None
+    assert job.error.code == "out_of_memory"
+    assert job.error.details["peak_bytes"] > 200 << 20
+
+
+def test_deadline(sqlite_place: Place) -> None:
+    began = time.monotonic()
+    job = run(sqlite_place, sqlite_place.submit("deaf", budget={"max_seconds": 1}))
+    assert job.error is not None
+    assert (job.error.code, job.error.param) == ("deadline", "budget.max_seconds")
+    assert time.monotonic() - began < 4
+
+
+def test_a_flood_of_events_is_gathered(sqlite_place: Place) -> None:
+    job_id = sqlite_place.submit("flood")
+    job = run(sqlite_place, job_id)
+    assert job.state == "succeeded"
+    found = sqlite_place.events(job_id)
+    metrics = [data for kind, data in found if kind == "metric"]
+    assert [data["epoch"] for data in metrics] == list(range(0, 1000, 2))
+    assert metrics[250]["loss"] is None
+    assert job.progress is not None
+    assert job.progress.fraction == 0.999
+
+
+def test_missing_model_and_data(sqlite_place: Place) -> None:
+    job = run(sqlite_place, sqlite_place.submit(base_model="mdl_" + "0" * 26))
+    assert job.error is not None
+    assert (job.error.code, job.error.param) == ("model_not_found", "base_model")

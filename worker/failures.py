@@ -1,0 +1,82 @@
+"""Turns what ended a job into the error its owner sees: a code, a reason and what to do."""
+
+import errno
+import signal
+from typing import Any
+
+from core.contract.errors import ErrorBody, GraftError, InsufficientStorageError, JobError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc", "failed to allocate")
+_MEMORY_HINT = "Take a smaller batch_size, image size or base model, or a machine with more memory."
+
+
+def of_exception(error: BaseException) -> ErrorBody:
+    """The error as its owner sees it; an unexpected one tells its type only, the traceback stays in the log."""
+    if isinstance(error, InsufficientStorageError):
+        return disk_full()
+    if isinstance(error, GraftError):
+        return error.body()
+    if _is_memory(error):
+        return out_of_memory("The machine or its accelerator ran out of memory.")
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return disk_full()
+    return GraftError(
+        f"An unexpected {type(error).__name__} ended the run.",
+        hint="This is a fault of the service, not of your data: its log tells more under this id.",
+        details={"exception": type(error).__name__},
+    ).body()
+
+
+def _is_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _MEMORY_WORDS)
+
+
+def of_death(exit_code: int | None, peak_bytes: int, limit_bytes: int) -> ErrorBody:
+    """The child ended without a word: by which signal or exit code, and was it near the memory limit."""
+    details = {"exit_code": exit_code, "peak_bytes": peak_bytes}
+    if exit_code == -signal.SIGKILL and peak_bytes > limit_bytes * 0.6:
+        return out_of_memory("The system ended the run's process, which had most of the machine's memory.", details)
+    how = f"exit code {exit_code}"
+    if exit_code is not None and exit_code < 0:
+        how = _signal_name(-exit_code)
+    return JobError(
+        f"The process of this run ended without a result ({how}).",
+        code="worker_killed",
+        hint="If the machine's log speaks of an out-of-memory kill, take a smaller batch_size or base model; "
+        "otherwise the service's log tells more.",
+        details=details,
+    ).body()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def out_of_memory(message: str, details: dict[str, Any] | None = None) -> ErrorBody:
+    """`out_of_memory`."""
+    return JobError(message, code="out_of_memory", hint=_MEMORY_HINT, details=details).body()
+
+
+def disk_full() -> ErrorBody:
+    """`disk_full`."""
+    return JobError(
+        "The disk that holds the data folder is full.",
+        code="disk_full",
+        hint="Free space or delete data sets and models that are no longer needed, then start the job again.",
+    ).body()
+
+
+def deadline(seconds: int) -> ErrorBody:
+    """`deadline`."""
+    return JobError(
+        f"The job ran longer than its budget of {seconds} s.",
+        code="deadline",
+        param="budget.max_seconds",
+        hint="Raise budget.max_seconds, or stop a job in time: stopping keeps the best so far.",
+    ).body()

@@ -1,0 +1,134 @@
+"""One worker process: a thread that drains the queue in the database, one that tidies up, and an ear for wake-ups."""
+
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Protocol
+
+from core import logs
+from core.settings import Settings
+from core.store import jobs, workers
+from core.store.store import Store
+from core.wakeup import Queue
+from worker import folders, jobs_child, wakeups
+from worker.ingestion import Ingester
+from worker.runner import JobRunner
+
+log = logs.get_logger(__name__)
+EXIT_SECONDS = 4.0
+
+
+class Runner(Protocol):
+    """Something that claims one piece of work and does it."""
+
+    def run_next(self, owner: str) -> bool:
+        """Do one piece of work; False if there is none."""
+
+
+class Worker:
+    """Claims and does the work of one queue until it is told to stop."""
+
+    def __init__(self, settings: Settings, queue: Queue, *, engine: str = jobs_child.DEFAULT_ENGINE) -> None:
+        self.settings = settings
+        self.queue: Queue = queue
+        self.host = socket.gethostname()
+        self.id = f"{queue}@{self.host}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.store = Store.open(settings)
+        self.app = wakeups.make_app(settings.resolved_broker_url)
+        self._waker = wakeups.Waker(self.app)
+        self._wake = threading.Event()
+        self._quit = threading.Event()
+        self._stopping = False  # a plain flag: a signal handler may set it, but must not take a lock
+        self._busy = False
+        self._runner = self._make_runner(engine)
+        self._threads = [threading.Thread(target=target, name=name, daemon=True) for target, name in self._loops()]
+
+    def _make_runner(self, engine: str) -> Runner:
+        if self.queue == "jobs":
+            return JobRunner(self.store, self.settings, self.is_stopping, engine)
+        return Ingester(self.store, self.settings, self.is_stopping)
+
+    def _loops(self) -> tuple[tuple[Callable[[], None], str], ...]:
+        return (self._drain_loop, "drain"), (self._tidy_loop, "tidy")
+
+    def is_stopping(self) -> bool:
+        """Whether the worker has been told to end."""
+        return self._stopping
+
+    def start(self) -> None:
+        """Begin to work, in threads."""
+        folders.remove_stale(self.store, self.settings.root)
+        for thread in self._threads:
+            thread.start()
+
+    def woken(self) -> None:
+        """There is work: returns once it is done, so that a busy worker takes no wake-up that an idle one could."""
+        self._wake.set()
+        while (self._wake.is_set() or self._busy) and not self._stopping:
+            time.sleep(0.02)
+
+    def listen(self) -> None:
+        """Take wake-ups in this (main) thread until told to stop."""
+        wakeups.listen(self.app, self.queue, self.id, self.woken)
+
+    def on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        """SIGTERM or SIGINT: leave `listen`; a worker that cannot is ended by force."""
+        if not self._stopping:
+            self._stopping = True
+            raise SystemExit(0)
+
+    def stop(self) -> None:
+        """Hand running work back, say goodbye, close."""
+        self._stopping = True
+        self._quit.set()
+        self._wake.set()
+        threading.Thread(target=_force_exit, args=(EXIT_SECONDS,), daemon=True).start()
+        for thread in self._threads:
+            thread.join(EXIT_SECONDS)
+        try:
+            with self.store.db.write() as tx:
+                workers.leave(tx, self.id)
+            self._waker.wake(self.queue)  # for what was handed back
+        except Exception as error:
+            log.warning("could not say goodbye", error=str(error))
+        self.store.close()
+        log.info("worker stopped", queue=self.queue)
+
+    def _drain_loop(self) -> None:
+        pause = self.settings.sweep_seconds
+        while not self._stopping:
+            self._busy = True
+            self._wake.clear()
+            try:
+                while not self._stopping and self._runner.run_next(self.id):
+                    pass
+            except Exception as error:  # the database is away, or a fault of ours: the worker must live on
+                log.warning("could not look for work, trying again", error=f"{type(error).__name__}: {error}")
+            self._busy = False
+            self._wake.wait(pause)
+
+    def _tidy_loop(self) -> None:
+        while not self._stopping:
+            try:
+                self._tidy()
+            except Exception as error:
+                log.warning("could not tidy up, trying again", error=f"{type(error).__name__}: {error}")
+            self._quit.wait(self.settings.sweep_seconds)
+
+    def _tidy(self) -> None:
+        with self.store.db.write() as tx:
+            workers.beat(tx, self.id, self.queue, host=self.host, pid=os.getpid())
+            touched = jobs.reconcile(tx, self.settings.max_attempts)
+        if touched:
+            log.warning("jobs of lost workers put right", count=touched)
+            self._wake.set()
+            self._waker.wake("jobs")
+
+
+def _force_exit(seconds: float) -> None:
+    time.sleep(seconds)
+    os._exit(1)
