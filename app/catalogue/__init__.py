@@ -1,0 +1,1 @@
+"""The menus: methods and base models."""

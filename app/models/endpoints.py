@@ -1,0 +1,78 @@
+"""`/models`: list, download as a whole or file by file, delete."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from app.dependencies import Paging, StoreDep, Tenant
+from app.models import service
+from app.models.downloads import answer
+from app.negotiation import preferred
+from app.predictions.dependencies import PredictorDep
+from app.replies import ListReply, errors
+from core.contract.base import ModelId
+from core.contract.models import Model
+
+ZIP, JSON = "application/zip", "application/json"
+_BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+_DOWNLOAD: dict[int | str, dict[str, Any]] = {
+    206: {"description": "The part that `Range` asks for."},
+    304: {"description": "`If-None-Match` names the file as it is."},
+}
+
+router = APIRouter(tags=["models"])
+
+
+@router.get("/models", summary="List models")
+def list_models(store: StoreDep, tenant: Tenant, paging: Annotated[Paging, Query()]) -> ListReply[Model]:
+    """Your models, newest first."""
+    return ListReply[Model].of(service.page(store, tenant, paging.cursor, paging.limit))
+
+
+@router.head("/models/{model_id}", include_in_schema=False)
+@router.get(
+    "/models/{model_id}",
+    summary="Download a model",
+    response_model=Model,
+    responses={200: {"description": "The bundle, or what is known of the model.", "content": {ZIP: _BINARY}}}
+    | _DOWNLOAD
+    | errors(404, 416),
+)
+def download_model(model_id: ModelId, request: Request, store: StoreDep, tenant: Tenant) -> Response:
+    """The model's bundle as a zip; with `Accept: application/json` what is known of the model.
+
+    The bundle's `ETag` is its SHA-256; `Range` and `If-Range` resume a download.
+    """
+    model = service.get(store, tenant, model_id)
+    if preferred(request.headers.get("accept"), (ZIP, JSON)) == JSON:
+        return JSONResponse(model.model_dump(mode="json"), headers={"Vary": "Accept"})
+    headers = {"Vary": "Accept", "Content-Disposition": f'attachment; filename="{model.id}.zip"'}
+    return answer(request, service.bundle(store, tenant, model), headers, ZIP)
+
+
+@router.head("/models/{model_id}/files/{name:path}", include_in_schema=False)
+@router.get(
+    "/models/{model_id}/files/{name:path}",
+    summary="Download one file of a model",
+    response_class=Response,
+    responses={200: {"description": "The file.", "content": {"application/octet-stream": _BINARY}}}
+    | _DOWNLOAD
+    | errors(404, 416),
+)
+def download_file(
+    model_id: ModelId,
+    name: Annotated[str, Path(description="A name out of the model's `files`.")],
+    request: Request,
+    store: StoreDep,
+    tenant: Tenant,
+) -> Response:
+    """One file of the bundle, e.g. `model.onnx`. Its `ETag` is its SHA-256; `Range` and `If-Range` work."""
+    model = service.get(store, tenant, model_id)
+    return answer(request, service.member(store, tenant, model, name), {}, service.media_type(name))
+
+
+@router.delete("/models/{model_id}", status_code=204, summary="Delete a model", responses=errors(404, 409))
+def delete_model(model_id: ModelId, store: StoreDep, tenant: Tenant, predictor: PredictorDep) -> None:
+    """Delete the model and its files; 409 `model_in_use` while a job starts from it."""
+    predictor.forget(service.remove(store, tenant, model_id))

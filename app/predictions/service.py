@@ -1,0 +1,44 @@
+"""Finds the model, checks its bytes once, and lets the predictor answer."""
+
+import os
+from functools import partial
+
+from anyio import to_thread
+
+from app.models import service as models
+from app.models.blobs import CorruptBlobError, check
+from app.predictions.inputs import Inputs
+from app.predictions.predictor import DEFAULT_TOP, Predictor
+from core.contract.models import Model, ModelFile, PredictionReply
+from core.store.store import Store
+
+
+async def find(store: Store, tenant: str, model_id: str) -> Model:
+    """The model; `NotFoundError`."""
+    return await to_thread.run_sync(models.get, store, tenant, model_id)
+
+
+async def predict(
+    store: Store, tenant: str, predictor: Predictor, *, model: Model, inputs: Inputs, top_k: int | None
+) -> PredictionReply:
+    """Answer every item; `CorruptBlobError` if the model's own bytes are damaged."""
+    load = partial(_graph, store, tenant, model)
+    wanted = inputs.top_k or top_k or DEFAULT_TOP
+    return PredictionReply(model=model.id, predictions=await predictor.predict(model, load, inputs, wanted))
+
+
+def _graph(store: Store, tenant: str, model: Model) -> bytes:
+    """The bytes of the model's ONNX graph, read at its place in the bundle and checked."""
+    file = _graph_file(model)
+    stretch = models.member(store, tenant, model, file.name)
+    with stretch.file:
+        data = os.pread(stretch.file.fileno(), stretch.size, stretch.offset)
+    check(data, file.sha256, f"{file.name} of model {model.id}")
+    return data
+
+
+def _graph_file(model: Model) -> ModelFile:
+    for file in model.files:
+        if file.name.endswith(".onnx"):
+            return file
+    raise CorruptBlobError(f"Model {model.id}", "its bundle holds no ONNX graph")

@@ -1,0 +1,96 @@
+"""Open ONNX Runtime sessions: the least recently used ones are closed first."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+DEFAULT_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True)
+class Session:
+    """A graph that is ready to run; safe to use from several threads at once."""
+
+    graph: ort.InferenceSession
+    bytes: int
+
+    def run(self, output: str, name: str, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Feed `batch` (n, 3, s, s) as input `name` and return that output, e.g. (n, classes)."""
+        result: NDArray[np.float32] = self.graph.run([output], {name: batch})[0]
+        return result
+
+
+class Sessions:
+    """A cache of sessions by the SHA-256 of their bundle; each is opened once, however many requests wait for it."""
+
+    def __init__(self, capacity: int, *, threads: int, max_bytes: int = DEFAULT_BYTES) -> None:
+        self.capacity = capacity
+        self.threads = threads
+        self.max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._open: OrderedDict[str, Future[Session]] = OrderedDict()
+
+    def get(self, key: str, load: Callable[[], bytes]) -> Session:
+        """The session of `key`; on first use `load` gives the graph's bytes. Its error reaches all who wait."""
+        with self._lock:
+            future = self._open.get(key)
+            mine = future is None
+            if future is None:
+                future = self._open[key] = Future()
+            self._open.move_to_end(key)
+        if mine:
+            self._fill(key, future, load)
+        return future.result()
+
+    def drop(self, key: str) -> None:
+        """Forget a session; requests that use it finish undisturbed."""
+        with self._lock:
+            self._open.pop(key, None)
+
+    def keys(self) -> list[str]:
+        """What is open, least recently used first."""
+        with self._lock:
+            return list(self._open)
+
+    def _fill(self, key: str, future: Future[Session], load: Callable[[], bytes]) -> None:
+        try:
+            graph = load()
+            session = Session(open_graph(graph, self.threads), len(graph))
+        except BaseException as error:
+            with self._lock:
+                if self._open.get(key) is future:
+                    del self._open[key]
+            future.set_exception(error)
+            return
+        future.set_result(session)
+        self._evict()
+
+    def _evict(self) -> None:
+        with self._lock:
+            ready = [(key, future.result().bytes) for key, future in self._open.items() if _is_open(future)]
+            total = sum(size for _, size in ready)
+            while len(ready) > 1 and (len(ready) > self.capacity or total > self.max_bytes):
+                key, size = ready.pop(0)
+                del self._open[key]
+                total -= size
+
+
+def open_graph(graph: bytes, threads: int) -> ort.InferenceSession:
+    """A session on an ONNX graph's bytes; one run uses `threads` cores."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Threads that wait must not burn the cores that others decode with.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _is_open(future: Future[Session]) -> bool:
+    return future.done() and future.exception() is None
