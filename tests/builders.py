@@ -1,4 +1,3 @@
-# ruff: noqa: A002 (Pillow calls it `format` too)
 """Small synthetic image archives for tests: every image is distinct, its class is plain to see (colour and shape)."""
 
 import colorsys
