@@ -1,6 +1,7 @@
 """Embed once, adapt many times: the features of a data set under a frozen backbone, kept in the cache."""
 
 import hashlib
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from core.contract.errors import JobError
 from core.contract.prepare import ImagePrepare
 from core.modality.image import prepare
 from worker.engine.backbones.backbone import Base, Identity
@@ -27,8 +29,9 @@ T = TypeVar("T")
 Progress = Callable[[int, int], None]
 
 VERSION = "1"  # rises when the same data and backbone would give other features
-CPU_BATCH = 8
+CPU_BATCH = 2  # small batches stay in the cache of a core: 280 photos/s on two cores, against 230 with 16
 GPU_BATCH = 64
+PAUSE = 0.1
 
 
 class Reader(Protocol):
@@ -70,7 +73,8 @@ def embed(
 ) -> Floats:
     """Features (N, D), float32, in the order of the manifest (of several readers, one after the other).
 
-    `key` is the SHA-256 of the manifest. `progress(done, total)` is called from this thread after every batch. A wish to cancel raises `CancelledError`; a wish to stop is no reason to stop here: nothing is trained yet.
+    `key` is the SHA-256 of the manifest. `progress(done, total)` is called from this thread, ten times a second at
+    most. A wish to cancel raises `CancelledError`; a wish to stop is no reason to stop here: nothing is trained yet.
     """
     known = cached(base.identity, key, cache, device)
     if known is not None:
@@ -78,9 +82,16 @@ def embed(
     items = _Items([readers] if not isinstance(readers, Sequence) else readers, base.identity.card.prepare)
     watch = _Watch(len(items), progress, should_stop)
     if device is not None and device.type == "cuda":
-        found = _on_gpu(base, items, device, threads, watch)
+        found = _with_torch(base, items, device, threads, watch)
     else:
-        found = _on_cpu(base, items, cache, threads, watch)
+        found = _with_onnx(base, items, cache, threads, watch)
+    if not np.isfinite(found).all():
+        raise JobError(
+            f"{base.identity.card.id} makes figures that are not finite on this data.",
+            code="features_not_finite",
+            param="base_model",
+            hint="Its weights are damaged or unsuitable: choose another base model.",
+        )
     cache.put("features", feature_key(base.identity, key, device), lambda path: _save(found, path))
     return found
 
@@ -116,16 +127,21 @@ class _Watch:
     def __init__(self, total: int, progress: Progress | None, should_stop: ShouldStop | None) -> None:
         self._total, self._done = total, 0
         self._progress, self._should_stop = progress, should_stop
+        self._next = 0.0
 
     def __call__(self, items: int) -> None:
         self._done += items
+        now = time.monotonic()
+        if now < self._next and self._done < self._total:
+            return
+        self._next = now + PAUSE
         if self._progress:
             self._progress(self._done, self._total)
         if self._should_stop and self._should_stop() == "cancel":
             raise CancelledError
 
 
-def _on_cpu(base: Base, items: _Items, cache: CacheFolder, threads: int, watch: _Watch) -> Floats:
+def _with_onnx(base: Base, items: _Items, cache: CacheFolder, threads: int, watch: _Watch) -> Floats:
     """Each thread decodes a small batch and runs it through ONNX Runtime itself: no core waits for another."""
     session = open_session(backbone_graph(base, cache), threads=1)
     found = np.empty((len(items), base.identity.card.width), dtype=np.float32)
@@ -140,29 +156,28 @@ def _on_cpu(base: Base, items: _Items, cache: CacheFolder, threads: int, watch: 
     return found
 
 
-def _on_gpu(base: Base, items: _Items, device: torch.device, threads: int, watch: _Watch) -> Floats:
-    """Threads decode ahead while the GPU embeds, in mixed precision and channels-last."""
-    backbone = base.backbone()
-    module: Any = backbone.module  # torch does not type `to` with a device and a memory format
+def _with_torch(base: Base, items: _Items, device: torch.device, threads: int, watch: _Watch) -> Floats:
+    """Threads decode ahead while the device embeds, in mixed precision and channels-last.
+
+    A batch that overflows half precision is embedded again in full precision.
+    """
+    module: Any = base.backbone().module  # torch does not type `to` with a device and a memory format
     module.to(device=device, memory_format=torch.channels_last)
     module.eval()
-    found = np.empty((len(items), backbone.card.width), dtype=np.float32)
-    start = 0
+    found = []
     try:
-        with (
-            ThreadPoolExecutor(threads or cores()) as pool,
-            torch.inference_mode(),
-            torch.autocast("cuda", torch.float16),
-        ):
+        with ThreadPoolExecutor(threads or cores(), thread_name_prefix="decode") as pool, torch.inference_mode():
             for batch in _in_order(pool, items.batch, items.spans(GPU_BATCH), ahead=2 * (threads or cores())):
-                images = torch.from_numpy(batch).pin_memory().to(device, non_blocking=True)
-                embedding = module(images.contiguous(memory_format=torch.channels_last))
-                found[start : start + len(batch)] = embedding.float().cpu().numpy()
-                start += len(batch)
+                images = torch.from_numpy(batch).to(device).contiguous(memory_format=torch.channels_last)
+                with torch.autocast(device.type, torch.float16):
+                    embedding = module(images).float()
+                if not torch.isfinite(embedding).all():
+                    embedding = module(images)
+                found.append(embedding.cpu().numpy())
                 watch(len(batch))
     finally:
         module.to(device="cpu", memory_format=torch.contiguous_format)
-    return found
+    return np.concatenate(found) if found else np.empty((0, base.identity.card.width), dtype=np.float32)
 
 
 def _in_order(

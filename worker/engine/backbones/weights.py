@@ -76,7 +76,7 @@ def read(path: Path, card: BaseModelCard) -> Tensors:
 
 
 def _check(path: Path, card: BaseModelCard) -> None:
-    """A file under its published name must have the published checksum; any other may have `<file>.sha256` beside it."""
+    """A file under its published name must have the published checksum; another may have `<file>.sha256` beside it."""
     beside = path.with_name(path.name + ".sha256")
     expected = None
     if beside.is_file():
