@@ -3,19 +3,40 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from app import errors, logs
+from app import errors
+from app.catalogue.endpoints import router as catalogue_router
+from app.datasets.endpoints import router as datasets_router
+from app.health.endpoints import router as health_router
 from app.health.metrics import Metrics
+from app.jobs.endpoints import router as jobs_router
+from app.jobs.tailer import Tailer
 from app.limits import BodyLimit
+from app.models.endpoints import router as models_router
+from app.predictions.endpoints import router as predictions_router
 from app.replies import errors as error_replies
+from app.reports.endpoints import router as reports_router
 from app.requests import RequestFrame
+from app.signals import before_exit
+from app.wakeup import Wakeup
+from core import logs
 from core.settings import Settings
 from core.store.store import Store
 
 DESCRIPTION = "Adapts pretrained models to your own data: upload a data set, launch a job, call the model it made."
+ROUTERS = (
+    health_router,
+    datasets_router,
+    jobs_router,
+    reports_router,
+    models_router,
+    predictions_router,
+    catalogue_router,
+)
 
 
 def service_version() -> str:
@@ -29,18 +50,25 @@ def service_version() -> str:
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open what the process shares, and close it in reverse order."""
-    store = Store.open(app.state.settings)
+    settings: Settings = app.state.settings
+    store = Store.open(settings)
     app.state.store = store
-    app.state.metrics.watch(store)
+    app.state.wakeup = Wakeup(settings.resolved_broker_url)
+    app.state.tailer = Tailer(store)
+    app.state.metrics.watch(store, app.state.tailer)
+    app.state.wakeup.start()
+    app.state.tailer.start()
     try:
-        yield
+        with before_exit(app.state.tailer.hang_up):
+            yield
     finally:
+        await app.state.tailer.close()
+        app.state.wakeup.close()
         store.close()
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the application; nothing is opened before it starts."""
-    logs.configure()
     settings = settings or Settings()
     app: FastAPI = FastAPIOffline(
         redoc_url=None,
@@ -54,14 +82,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.metrics = Metrics()
     errors.install(app)
-    _include_routers(app)
+    for router in ROUTERS:
+        app.include_router(router)
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(RequestFrame, metrics=app.state.metrics)
     return app
 
 
-def _include_routers(app: FastAPI) -> None:
-    pass
-
-
-app = create_app()
+def __getattr__(name: str) -> Any:
+    """Build `app` when a server asks for it, so that importing `create_app` alone reads and configures nothing."""
+    if name != "app":
+        raise AttributeError(name)
+    logs.configure("api")
+    return globals().setdefault("app", create_app())

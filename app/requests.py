@@ -38,7 +38,6 @@ class RequestFrame:
             await self.app(scope, receive, send)
             return
         call = _Call(scope, send)
-        structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=call.id)
         try:
             await self.app(scope, receive, call.send)

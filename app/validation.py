@@ -1,5 +1,6 @@
 """From pydantic's errors to ours: the field by its path, the reason, and the nearest valid name as the remedy."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -12,7 +13,12 @@ from app.nearest import hint_nearest
 from core.contract.errors import GraftError, InvalidRequestError, NotFoundError, UnsupportedMediaTypeError
 
 MOST_ERRORS = 50
-_NOUNS = {"dataset_id": ("dataset", "data set"), "job_id": ("job", "job"), "model_id": ("model", "model")}
+_NOUNS = {
+    "dataset_id": ("dataset", "data set", "GET /datasets lists yours."),
+    "job_id": ("job", "job", "GET /jobs lists yours."),
+    "model_id": ("model", "model", "GET /models lists yours."),
+    "index": ("sample", "sample", "GET /datasets/{id}/samples lists them."),
+}
 _WRONG_TYPE = ("_type", "_parsing", "int_from_float")
 _OUT_OF_RANGE = ("greater_than", "less_than", "too_short", "too_long", "finite_number")
 
@@ -25,6 +31,14 @@ class Problem:
     code: str
     message: str
     hint: str | None = None
+
+
+class FieldsError(RequestValidationError):
+    """Wrong form fields, found by validating them against `schema` by hand."""
+
+    def __init__(self, found: Sequence[Any], schema: type[BaseModel]) -> None:
+        super().__init__([{**one, "loc": ("body", *one["loc"])} for one in found])
+        self.schema = schema
 
 
 @dataclass
@@ -41,7 +55,8 @@ def translate(error: RequestValidationError, request: Request) -> GraftError:
     special = _special(raw, request)
     if special is not None:
         return special
-    problems = [_problem(one, request) for one in raw[:MOST_ERRORS]]
+    schema = error.schema if isinstance(error, FieldsError) else None
+    problems = [_problem(one, schema or _root(request, one["loc"][0])) for one in raw[:MOST_ERRORS]]
     first = next((problem for problem in problems if problem.hint), problems[0])  # the one with a remedy
     details = {"errors": [vars(problem) for problem in problems]}
     return InvalidRequestError(first.message, code=first.code, param=first.param, hint=first.hint, details=details)
@@ -70,10 +85,9 @@ def _special(raw: list[Any], request: Request) -> GraftError | None:
 
 def not_found(parameter: str, value: str) -> NotFoundError:
     """The error for an unknown id in a path, worded as the store words it."""
-    code, noun = _NOUNS.get(parameter, (parameter.removesuffix("_id"), parameter.removesuffix("_id")))
-    return NotFoundError(
-        f"There is no {noun} {value[:100]}.", code=f"{code}_not_found", hint=f"GET /{code}s lists yours."
-    )
+    plain = parameter.removesuffix("_id")
+    code, noun, hint = _NOUNS.get(parameter, (plain, plain, None))
+    return NotFoundError(f"There is no {noun} {value[:100]}.", code=f"{code}_not_found", hint=hint)
 
 
 def _is_json(request: Request) -> bool:
@@ -81,9 +95,9 @@ def _is_json(request: Request) -> bool:
     return media == "application/json" or (media.startswith("application/") and media.endswith("+json"))
 
 
-def _problem(one: Any, request: Request) -> Problem:
+def _problem(one: Any, root: Any) -> Problem:
     kind, where = str(one["type"]), one["loc"][0]
-    place = _find(_root(request, where), [str(part)[:100] for part in one["loc"][1:]])
+    place = _find(root, [str(part)[:100] for part in one["loc"][1:]])
     param = ".".join(place.path) or str(where)
     if kind == "missing":
         return Problem(param, "missing_field", f"`{param}` is missing.", _hint_field(place))

@@ -7,6 +7,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.jobs.tailer import Tailer
 from core.store import datasets, jobs
 from core.store.store import Store
 
@@ -28,7 +29,6 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
-        self.streams = Gauge("graft_event_streams", "Open event streams.", registry=self.registry)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""
@@ -36,9 +36,10 @@ class Metrics:
         self._requests.labels(known, route, str(status)).inc()
         self._seconds.labels(known, route).observe(seconds)
 
-    def watch(self, store: Store) -> None:
-        """Let each scrape look up how much work is waiting."""
+    def watch(self, store: Store, tailer: Tailer) -> None:
+        """Let each scrape look up how much work is waiting and how many streams are open."""
         self.registry.register(_Queues(store))
+        Gauge("graft_event_streams", "Open event streams.", registry=self.registry).set_function(lambda: tailer.watched)
 
     def text(self) -> bytes:
         """Everything, for a scrape."""

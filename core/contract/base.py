@@ -29,7 +29,7 @@ class Record(BaseModel):
 class Request(BaseModel):
     """Something a client sends; an unknown field is an error that names it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
 
 
 def new_id(prefix: IdPrefix) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +25,10 @@ class PendingBlob:
 
     def write(self, chunk: bytes | memoryview) -> None:
         """Append a chunk; a full disk is `InsufficientStorageError`."""
+        rest = memoryview(chunk)
         try:
-            self._file.write(chunk)
+            while rest:  # an unbuffered file may take a part only, e.g. just before the disk is full
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise _disk_error(error) from error
         self._hash.update(chunk)
@@ -62,6 +65,11 @@ class BlobFolder:
     def exists(self, sha256: str) -> bool:
         """Whether the blob is there."""
         return self.path(sha256).is_file()
+
+    def expect(self, size: int) -> None:
+        """Refuse bytes that cannot fit before they are sent; `InsufficientStorageError`."""
+        if shutil.disk_usage(self.root).free < size:
+            raise _full()
 
     def pending(self) -> PendingBlob:
         """Open a place for new bytes."""
@@ -124,9 +132,11 @@ def _fsync_folder(folder: Path) -> None:
 
 
 def _disk_error(error: OSError) -> Exception:
-    if error.errno in _ENOSPC:
-        return InsufficientStorageError(
-            "The disk that holds the data folder is full.",
-            hint="Free space or delete data sets and models that are no longer needed, then try again.",
-        )
-    return error
+    return _full() if error.errno in _ENOSPC else error
+
+
+def _full() -> InsufficientStorageError:
+    return InsufficientStorageError(
+        "The disk that holds the data folder is full.",
+        hint="Free space or delete data sets and models that are no longer needed, then try again.",
+    )

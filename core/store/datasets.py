@@ -75,7 +75,7 @@ def get(tx: Connection, tenant: str, dataset_id: str) -> Dataset:
 
 
 def hold(tx: Connection, tenant: str, dataset_id: str) -> Dataset:
-    """Like `get`, but until `tx` ends nobody else can hold or remove the data set (SQLite writers take turns anyway)."""
+    """Like `get`, but until `tx` (which writes) ends nobody else can hold or remove the data set."""
     tx.execute(select(T.id).where(T.id == dataset_id, T.tenant == tenant).with_for_update())
     return get(tx, tenant, dataset_id)
 

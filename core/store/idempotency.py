@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from core.contract.base import now
 from core.contract.errors import ConflictError, InvalidRequestError
@@ -21,14 +22,16 @@ class Replay:
 
 
 def begin(tx: Connection, tenant: str, key: str, fingerprint: str) -> Replay | None:
-    """Take the key for this request, or return the reply it got before.
+    """Take the key for this request, or return the reply it got before; safe against any number of takers at once.
 
     `InvalidRequestError` if the key was used with another body, `ConflictError` while the first request is under way.
     """
-    row = tx.execute(select(idempotency_keys).where(T.tenant == tenant, T.key == key)).one_or_none()
-    if row is None:
-        tx.execute(insert(idempotency_keys).values(tenant=tenant, key=key, fingerprint=fingerprint, created_at=now()))
+    values = {"tenant": tenant, "key": key, "fingerprint": fingerprint, "created_at": now()}
+    insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
+    # On a conflict PostgreSQL waits for the transaction that took the key, so the row read below is final.
+    if tx.execute(insert(idempotency_keys).values(**values).on_conflict_do_nothing()).rowcount == 1:
         return None
+    row = tx.execute(select(idempotency_keys).where(T.tenant == tenant, T.key == key)).one()
     if row.fingerprint != fingerprint:
         raise InvalidRequestError(
             "This Idempotency-Key was used with another request.",

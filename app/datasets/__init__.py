@@ -1,0 +1,1 @@
+"""Data sets: streamed in, looked at, deleted."""

@@ -1,0 +1,133 @@
+"""`/datasets`."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
+
+from app.datasets import service
+from app.datasets.schemas import DatasetFilter, Sample, SampleFilter, ThumbnailSize, UploadFields, upload_fields
+from app.datasets.service import Uploaded
+from app.datasets.uploads import FORM, RAW, receive
+from app.dependencies import IdempotencyKey, SettingsDep, StoreDep, Tenant
+from app.replies import ListReply, errors
+from app.wakeup import WakeupDep
+from core.contract.base import DatasetId
+from core.contract.datasets import Dataset, DatasetReport
+from core.store import datasets
+
+router = APIRouter(prefix="/datasets", tags=["data sets"])
+
+_BINARY = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
+_FORM: dict[str, Any] = {
+    "schema": {
+        "type": "object",
+        "required": ["file"],
+        "additionalProperties": False,
+        "properties": {
+            "file": {"type": "string", "format": "binary", "minLength": 1, "description": "A zip or tar."},
+            "name": {"type": "string", "minLength": 1, "maxLength": 256},
+            "seed": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1, "default": 0},
+            "metadata": {"type": "string", "description": 'JSON text: {"team": "vision"}.'},
+        },
+    }
+}
+_UPLOAD = {"requestBody": {"required": True, "content": {FORM: _FORM, **dict.fromkeys(RAW, _BINARY)}}}
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=Dataset,
+    operation_id="create_dataset",
+    summary="Upload a data set",
+    openapi_extra=_UPLOAD,
+    responses=errors(400, 413, 415, 507),
+)
+async def create(
+    *,
+    request: Request,
+    query: Annotated[UploadFields, Query()],
+    store: StoreDep,
+    settings: SettingsDep,
+    tenant: Tenant,
+    wakeup: WakeupDep,
+    key: IdempotencyKey = None,
+) -> Response:
+    """Send a zip or tar of class folders, as a form or as the body itself; it is checked in the background."""
+    with store.blobs.writing() as blob:
+        parts = await receive(request, store.blobs, blob, settings.max_upload_bytes)
+        fields = upload_fields(query, parts.fields)
+        sha256 = await run_in_threadpool(blob.finish)
+        file = Uploaded(blob.path, sha256, blob.size, parts.filename)
+        created = await run_in_threadpool(service.create, store, tenant, file, fields, key)
+    wakeup.send("ingest")
+    return created.reply("datasets")
+
+
+@router.get("", operation_id="list_datasets", summary="List data sets")
+def list_all(store: StoreDep, tenant: Tenant, wanted: Annotated[DatasetFilter, Query()]) -> ListReply[Dataset]:
+    """Your data sets, newest first."""
+    with store.db.read() as tx:
+        page = datasets.page(tx, tenant, state=wanted.state, cursor=wanted.cursor, limit=wanted.limit)
+    return ListReply.of(page)
+
+
+@router.get("/{dataset_id}", operation_id="get_dataset", summary="Get a data set", responses=errors(404))
+def get(store: StoreDep, tenant: Tenant, dataset_id: DatasetId) -> Dataset:
+    """One data set: its state, classes, sizes."""
+    with store.db.read() as tx:
+        return datasets.get(tx, tenant, dataset_id)
+
+
+@router.get(
+    "/{dataset_id}/report",
+    operation_id="get_dataset_report",
+    summary="Get what the check of a data set found",
+    responses=errors(404, 409),
+)
+def report(store: StoreDep, tenant: Tenant, dataset_id: DatasetId) -> DatasetReport:
+    """Every fault at once, with its remedy; classes, splits and sizes."""
+    return service.report(store, tenant, dataset_id)
+
+
+@router.get(
+    "/{dataset_id}/samples", operation_id="list_samples", summary="List items of a data set", responses=errors(404, 409)
+)
+def samples(
+    store: StoreDep, tenant: Tenant, dataset_id: DatasetId, wanted: Annotated[SampleFilter, Query()]
+) -> ListReply[Sample]:
+    """Items in the data set's own order, with the address of a small picture of each."""
+    return ListReply.of(service.samples(store, tenant, dataset_id, wanted))
+
+
+@router.get(
+    "/{dataset_id}/samples/{index}",
+    operation_id="get_sample",
+    summary="Get a small picture of an item",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": _BINARY}, "description": "The picture."}, **errors(404, 409)},
+)
+def sample(
+    store: StoreDep,
+    tenant: Tenant,
+    dataset_id: DatasetId,
+    index: Annotated[int, Path(ge=0, lt=2**31)],
+    wanted: Annotated[ThumbnailSize, Query()],
+) -> Response:
+    """A JPEG, shrunk to `size` pixels on its longest side."""
+    picture = service.sample(store, tenant, dataset_id, index, wanted.size)
+    return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400, immutable"})
+
+
+@router.delete(
+    "/{dataset_id}",
+    status_code=204,
+    operation_id="delete_dataset",
+    summary="Delete a data set",
+    responses=errors(404, 409),
+)
+def delete(store: StoreDep, tenant: Tenant, dataset_id: DatasetId) -> None:
+    """The data set and, where nothing else needs them, its files."""
+    service.delete(store, tenant, dataset_id)

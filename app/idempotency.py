@@ -1,0 +1,46 @@
+"""`Idempotency-Key`: the thing and the kept reply are written in one transaction, so both exist or neither does."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi.responses import JSONResponse
+from sqlalchemy import Connection
+
+from core.contract.base import Record
+from core.store import idempotency
+
+
+@dataclass(frozen=True)
+class Created:
+    """The body of a 201 reply, and whether it was given before."""
+
+    body: dict[str, Any]
+    replayed: bool = False
+
+    def reply(self, noun: str) -> JSONResponse:
+        """The 201 reply; `Location` is where the new thing stands."""
+        headers = {"Location": f"/{noun}/{self.body['id']}"}
+        if self.replayed:
+            headers["Idempotent-Replayed"] = "true"
+        return JSONResponse(self.body, 201, headers)
+
+
+def once(
+    tx: Connection, tenant: str, key: str | None, request: dict[str, Any], create: Callable[[], Record]
+) -> Created:
+    """Create the thing, or give the reply that this key got before.
+
+    `request` is everything that makes two requests the same. An error rolls back `tx`, and the key with it.
+    """
+    if key is None:
+        return Created(create().model_dump(mode="json"))
+    canonical = json.dumps(request, sort_keys=True, ensure_ascii=True)
+    replay = idempotency.begin(tx, tenant, key, hashlib.sha256(canonical.encode()).hexdigest())
+    if replay is not None:
+        return Created(replay.body, replayed=True)
+    body = create().model_dump(mode="json")
+    idempotency.finish(tx, tenant, key, 201, body)
+    return Created(body)

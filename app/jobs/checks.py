@@ -1,0 +1,119 @@
+"""Whether a well-formed job can be run on the data and the base model it names."""
+
+import re
+
+from sqlalchemy import Connection
+
+from app.nearest import hint_nearest
+from core.catalogue import find, is_timm
+from core.contract.base_models import BaseModelCard
+from core.contract.datasets import Dataset
+from core.contract.errors import ConflictError, GraftError, InvalidRequestError, NotFoundError
+from core.contract.jobs import JobSpec
+from core.contract.methods import METHODS, FineTune
+from core.store import datasets, models
+
+_MODEL_ID = re.compile(r"mdl_[0-9a-z]{26}")
+_TIMM_NAME = re.compile(r"timm:[A-Za-z0-9_.-]{1,120}")
+_HOW_TO_LABEL = "Upload a zip or tar with one folder per class, the folder's name being the label."
+
+
+def check(tx: Connection, tenant: str, spec: JobSpec) -> None:
+    """Raise `NotFoundError`, `ConflictError` or `InvalidRequestError` for a job that could only fail.
+
+    The data sets are held, so that they cannot be deleted before the job is entered in the same transaction.
+    """
+    source = _ready(tx, tenant, spec.source, "source")
+    if METHODS[spec.method.name].needs_labels:
+        _labelled(source, "source")
+    if source.labelled and len(source.classes) < 2:
+        raise ConflictError(
+            f"Data set {source.id} has {len(source.classes)} class: there is nothing to tell apart.",
+            code="too_few_classes",
+            param="source",
+            hint="Upload at least two classes.",
+        )
+    if spec.evaluation is not None:
+        _comparable(source, _ready(tx, tenant, spec.evaluation, "evaluation"))
+    card = _base_model(tx, tenant, spec.base_model)
+    if card is not None and isinstance(spec.method, FineTune):
+        _stage(card, spec.method.freeze)
+
+
+def _ready(tx: Connection, tenant: str, dataset_id: str, param: str) -> Dataset:
+    try:
+        dataset = datasets.hold(tx, tenant, dataset_id)
+    except NotFoundError as error:
+        error.param = param
+        raise
+    if dataset.state == "rejected":
+        raise ConflictError(
+            f"Data set {dataset_id} was rejected.",
+            code="dataset_rejected",
+            param=param,
+            hint=f"GET /datasets/{dataset_id}/report says why; upload a corrected one.",
+        )
+    if dataset.state != "ready":
+        raise ConflictError(
+            f"Data set {dataset_id} is still {dataset.state}.",
+            code="dataset_not_ready",
+            param=param,
+            hint="Wait until its state is `ready`.",
+        )
+    return dataset
+
+
+def _labelled(dataset: Dataset, param: str) -> None:
+    if not dataset.labelled:
+        message = f"Data set {dataset.id} has no labels."
+        raise ConflictError(message, code="labels_required", param=param, hint=_HOW_TO_LABEL)
+
+
+def _comparable(source: Dataset, evaluation: Dataset) -> None:
+    _labelled(evaluation, "evaluation")
+    strange = [name for name in evaluation.classes if name not in set(source.classes)]
+    if strange:
+        raise ConflictError(
+            f"The evaluation data set has {len(strange)} classes that the source has not, e.g. `{strange[0]}`.",
+            code="classes_differ",
+            param="evaluation",
+            hint=hint_nearest(strange[0], source.classes, say="Class names must match exactly."),
+            details={"unknown_classes": strange[:100], "source_classes": source.classes[:100]},
+        )
+
+
+def _base_model(tx: Connection, tenant: str, name: str) -> BaseModelCard | None:
+    """The card behind the name; None where there is none to look into (timm's own names)."""
+    if name.startswith("mdl_"):
+        return _card_of_model(tx, tenant, name)
+    if is_timm(name) and _TIMM_NAME.fullmatch(name):
+        return None
+    return find(name)
+
+
+def _card_of_model(tx: Connection, tenant: str, model_id: str) -> BaseModelCard | None:
+    unknown = NotFoundError(
+        f"There is no model {model_id}.", code="model_not_found", param="base_model", hint="GET /models lists yours."
+    )
+    if not _MODEL_ID.fullmatch(model_id):
+        raise unknown
+    try:
+        manifest = models.get(tx, tenant, model_id).manifest
+    except NotFoundError as error:
+        raise unknown from error
+    try:
+        return find((manifest.lineage or [manifest.base_model])[-1])
+    except GraftError:
+        return None  # made from one of timm's own
+
+
+def _stage(card: BaseModelCard, freeze: str) -> None:
+    known = ["none", "all", *card.stages]
+    if freeze not in known:
+        raise InvalidRequestError(
+            f"{card.id} has no stage `{freeze}`.",
+            code="unknown_stage",
+            param="method.freeze",
+            hint=hint_nearest(freeze, known),
+            details={"stages": card.stages},
+        )

@@ -1,0 +1,130 @@
+"""`/jobs`."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Header, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from app.dependencies import IdempotencyKey, StoreDep, Tenant
+from app.jobs import service
+from app.jobs.schemas import EventFilter, JobFilter
+from app.jobs.stream import HEADERS, stream
+from app.negotiation import preferred
+from app.replies import ListReply, errors
+from app.wakeup import WakeupDep
+from core.contract.base import JobId
+from core.contract.jobs import Event, Job, JobSpec
+from core.store import jobs
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+_SOURCE = "ds_01k9zq3w6v8d4m2x7c5t0b1n9r"
+_EXAMPLES: Any = {
+    "linear_probe": {"summary": "A linear probe, the default", "value": {"source": _SOURCE}},
+    "fine_tune": {
+        "summary": "Fine-tuning of the last stages",
+        "value": {"method": {"name": "fine_tune", "epochs": 5, "freeze": "none"}, "source": _SOURCE, "seed": 1},
+    },
+}
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "A page of events, or all events as they happen with `Accept: text/event-stream`.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=Job,
+    operation_id="create_job",
+    summary="Launch a job",
+    responses=errors(400, 404, 409, 413, 415),
+)
+def create(
+    store: StoreDep,
+    tenant: Tenant,
+    wakeup: WakeupDep,
+    spec: Annotated[JobSpec, Body(openapi_examples=_EXAMPLES)],
+    key: IdempotencyKey = None,
+) -> Response:
+    """Adapt a base model to a data set. The reply says `queued`; follow `/jobs/{id}/events` from there."""
+    created = service.create(store, tenant, spec, key)  # committed
+    wakeup.send("jobs")
+    return created.reply("jobs")
+
+
+@router.get("", operation_id="list_jobs", summary="List jobs")
+def list_all(store: StoreDep, tenant: Tenant, wanted: Annotated[JobFilter, Query()]) -> ListReply[Job]:
+    """Your jobs, newest first."""
+    with store.db.read() as tx:
+        page = jobs.page(
+            tx,
+            tenant,
+            state=wanted.state,
+            method=wanted.method,
+            source=wanted.source,
+            cursor=wanted.cursor,
+            limit=wanted.limit,
+        )
+    return ListReply.of(page)
+
+
+@router.get("/{job_id}", operation_id="get_job", summary="Get a job", responses=errors(404))
+def get(store: StoreDep, tenant: Tenant, job_id: JobId) -> Job:
+    """One job: state, progress, steps, figures, error, model."""
+    with store.db.read() as tx:
+        return jobs.get(tx, tenant, job_id)
+
+
+@router.post(
+    "/{job_id}/stop",
+    status_code=202,
+    operation_id="stop_job",
+    summary="Finish a job now, keep the best so far",
+    responses=errors(404, 409),
+)
+def stop(store: StoreDep, tenant: Tenant, job_id: JobId) -> Job:
+    """The running step is finished, then the best model so far is evaluated and stored."""
+    return service.request_end(store, tenant, job_id, cancel=False)
+
+
+@router.post(
+    "/{job_id}/cancel",
+    status_code=202,
+    operation_id="cancel_job",
+    summary="Cancel a job and discard what it made",
+    responses=errors(404, 409),
+)
+def cancel(store: StoreDep, tenant: Tenant, job_id: JobId) -> Job:
+    """A queued job ends at once, a running one within seconds."""
+    return service.request_end(store, tenant, job_id, cancel=True)
+
+
+@router.get(
+    "/{job_id}/events",
+    response_model=ListReply[Event],
+    operation_id="list_events",
+    summary="List or follow a job's events",
+    responses={**_STREAM, **errors(404)},
+)
+async def events(
+    *,
+    request: Request,
+    store: StoreDep,
+    tenant: Tenant,
+    job_id: JobId,
+    wanted: Annotated[EventFilter, Query()],
+    last: Annotated[
+        str | None, Header(alias="Last-Event-ID", pattern=r"^[0-9]{1,9}$", description="Go on after this event.")
+    ] = None,
+) -> Response:
+    """A stream ends with `event: end` after a terminal state; after a lost connection it goes on where it was."""
+    seq = wanted.seq if last is None else int(last)
+    page = await run_in_threadpool(service.events_page, store, tenant, job_id, seq, wanted.limit)
+    if preferred(request.headers.get("accept"), ("application/json", "text/event-stream")) == "text/event-stream":
+        body = stream(store, request.app.state.tailer, tenant, job_id, seq=seq)
+        return StreamingResponse(body, media_type="text/event-stream", headers=HEADERS)
+    return JSONResponse(ListReply.of(page).model_dump(mode="json"))

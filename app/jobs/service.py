@@ -1,0 +1,36 @@
+"""Decisions on jobs."""
+
+from app.idempotency import Created, once
+from app.jobs.checks import check
+from core.contract.base import new_id
+from core.contract.jobs import Event, Job, JobSpec
+from core.store import events, jobs
+from core.store.paging import Page
+from core.store.store import Store
+
+
+def create(store: Store, tenant: str, spec: JobSpec, key: str | None) -> Created:
+    """Check the job against the state of things and enter it as `queued`, all in one transaction."""
+    said = {"call": "POST /jobs", "spec": spec.model_dump(mode="json")}
+    with store.db.write() as tx:
+
+        def enter() -> Job:
+            check(tx, tenant, spec)
+            return jobs.add(tx, tenant, new_id("job"), spec)
+
+        return once(tx, tenant, key, said, enter)
+
+
+def request_end(store: Store, tenant: str, job_id: str, *, cancel: bool) -> Job:
+    """Note the wish to stop (keep the best so far) or cancel (discard); the worker hears of it by its heartbeat."""
+    with store.db.write() as tx:
+        return jobs.request(tx, tenant, job_id, cancel=cancel)
+
+
+def events_page(store: Store, tenant: str, job_id: str, seq: int, limit: int) -> Page[Event]:
+    """Events after `seq`, oldest first; the cursor is always the last number seen, so that a poller can go on."""
+    with store.db.read() as tx:
+        jobs.get(tx, tenant, job_id)
+        found = events.after(tx, job_id, seq, limit + 1)
+    page = found[:limit]
+    return Page(page, len(found) > limit, str(page[-1].seq if page else seq))

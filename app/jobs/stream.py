@@ -1,0 +1,87 @@
+"""A job's events as a stream that can be resumed."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import structlog
+from fastapi.sse import format_sse_event
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.jobs.tailer import Feed, Tailer
+from core.contract.errors import NotFoundError
+from core.contract.jobs import Event
+from core.store import events, jobs
+from core.store.store import Store
+
+KEEP_ALIVE_SECONDS = 15.0
+READ_AT_ONCE = 500
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+_HELLO = format_sse_event(comment="connected", retry=1000)
+_KEEP_ALIVE = format_sse_event(comment="keep-alive")
+
+log = structlog.get_logger(__name__)
+
+
+async def stream(
+    store: Store, tailer: Tailer, tenant: str, job_id: str, *, seq: int, keep_alive: float = KEEP_ALIVE_SECONDS
+) -> AsyncIterator[bytes]:
+    """Every event after `seq` once and in order, then, after a terminal state, `end` with the job."""
+    yield _HELLO
+    with tailer.follow(job_id) as feed:
+        while not tailer.closing:
+            changed = feed.changed  # taken before looking, so that no change goes unseen
+            try:
+                new = await _next(store, feed, job_id, seq)
+                last = await _ending(store, tenant, job_id) if _over(feed, new, seq) else None
+            except SQLAlchemyError as error:
+                log.warning("stream_broken_off", job=job_id, error=type(error).__name__)
+                return  # the client resumes where it was
+            if last is not None:
+                yield last
+                return
+            if new:
+                seq = new[-1].seq
+                yield b"".join(_event(event) for event in new)
+            elif not await _wait(changed, keep_alive):
+                yield _KEEP_ALIVE
+
+
+async def _next(store: Store, feed: Feed, job_id: str, seq: int) -> list[Event]:
+    if feed.last_seq is None or feed.last_seq <= seq:
+        return []  # not looked yet, or nothing new
+    if feed.covers(seq):
+        return feed.since(seq)
+    return await asyncio.to_thread(_read, store, job_id, seq)
+
+
+def _read(store: Store, job_id: str, seq: int) -> list[Event]:
+    with store.db.read() as tx:
+        return events.after(tx, job_id, seq, READ_AT_ONCE)
+
+
+def _over(feed: Feed, new: list[Event], seq: int) -> bool:
+    return feed.ended and not new and (feed.last_seq is None or feed.last_seq <= seq)
+
+
+async def _ending(store: Store, tenant: str, job_id: str) -> bytes | None:
+    def read() -> str:
+        with store.db.read() as tx:
+            return jobs.get(tx, tenant, job_id).model_dump_json()
+
+    with contextlib.suppress(NotFoundError):
+        return format_sse_event(event="end", data_str=await asyncio.to_thread(read))
+    return format_sse_event(event="end", data_str="null")
+
+
+def _event(event: Event) -> bytes:
+    return format_sse_event(id=str(event.seq), event=event.kind, data_str=event.model_dump_json())
+
+
+async def _wait(changed: asyncio.Event, seconds: float) -> bool:
+    """Whether something changed within the time."""
+    try:
+        await asyncio.wait_for(changed.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
