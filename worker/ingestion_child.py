@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from core.contract.datasets import DatasetReport
-from core.modality.ingest import RejectedError, ingest
 from core.settings import Settings
 from worker.child import Link
 
@@ -14,6 +13,8 @@ MANIFEST, REPORT = "manifest.json", "report.json"
 
 def run(_link: Link, upload: Path, sha256: str, seed: int, settings: Settings, folder: Path) -> dict[str, Any]:
     """Ingest one upload; the answer says whether there is a content file of its own beside the upload."""
+    from core.modality.ingest import RejectedError, ingest  # here: the parent has no use for NumPy and Pillow
+
     scratch = folder / "scratch"
     scratch.mkdir()
     try:

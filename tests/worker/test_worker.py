@@ -1,0 +1,203 @@
+"""Real worker processes: waking, stopping, losing them, losing the broker."""
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+import redis
+
+from core.store import workers
+from core.wakeup import TASKS
+from tests.worker.conftest import Place
+from worker import wakeups
+from worker.wakeups import Waker, make_app
+
+
+def waker(place: Place) -> Waker:
+    """What the API does after it has committed a job."""
+    return Waker(make_app(place.settings.resolved_broker_url))
+
+
+@pytest.fixture
+def braced(place: Place, valkey_url: str) -> Place:
+    """A place with a broker."""
+    place.settings = place.settings.model_copy(update={"broker_url": valkey_url})
+    return place
+
+
+@pytest.fixture
+def sqlite_braced(sqlite_place: Place, valkey_url: str) -> Place:
+    """A place on SQLite with a broker."""
+    sqlite_place.settings = sqlite_place.settings.model_copy(update={"broker_url": valkey_url})
+    return sqlite_place
+
+
+def ready(place: Place, count: int = 1) -> None:
+    """Wait until the workers say that they are alive."""
+
+    def alive() -> bool:
+        with place.store.db.read() as tx:
+            return len(workers.alive(tx, 5)) == count
+
+    place.until(alive)
+
+
+def test_a_wake_up_starts_a_job_at_once(braced: Place) -> None:
+    braced.worker(sweep_seconds=60)
+    ready(braced)
+    bell = waker(braced)
+    first = braced.submit()
+    braced.until(lambda: bell.wake("jobs"))
+    braced.until_done(first)
+    job_id = braced.submit()
+    bell.wake("jobs")
+    (job,) = braced.until_done(job_id)
+    assert job.state == "succeeded"
+    assert job.started_at is not None
+    assert (job.started_at - job.created_at).total_seconds() < 1
+
+
+def test_doubled_wake_ups_and_two_workers_run_each_job_once(braced: Place) -> None:
+    braced.worker()
+    braced.worker()
+    ready(braced, 2)
+    bell = waker(braced)
+    ids = []
+    for _ in range(6):
+        ids.append(braced.submit("once_only"))
+        for _ in range(3):
+            bell.wake("jobs")
+    for job in braced.until_done(*ids):
+        assert (job.state, job.attempt) == ("succeeded", 1)
+    for job_id in ids:
+        states = [data["state"] for kind, data in braced.events(job_id) if kind == "state"]
+        assert states == ["queued", "running", "succeeded"]
+
+
+def test_work_is_found_without_a_broker(sqlite_place: Place) -> None:
+    """The broker's address leads nowhere; the worker polls."""
+    job_id = sqlite_place.submit()
+    sqlite_place.worker()
+    assert sqlite_place.until_done(job_id)[0].state == "succeeded"
+    assert not waker(sqlite_place).wake("jobs")
+
+
+def test_a_wiped_broker_loses_nothing(sqlite_braced: Place, valkey_url: str) -> None:
+    ids = [sqlite_braced.submit() for _ in range(3)]
+    bell = waker(sqlite_braced)
+    bell.wake("jobs")
+    client = redis.Redis(unix_socket_path=valkey_url.removeprefix("redis+socket://"))
+    client.flushall()
+    sqlite_braced.worker()
+    ids += [sqlite_braced.submit() for _ in range(3)]
+    client.flushall()
+    assert [job.state for job in sqlite_braced.until_done(*ids)] == ["succeeded"] * 6
+    client.close()
+
+
+def test_cancel_and_stop_act_within_two_seconds(sqlite_braced: Place) -> None:
+    sqlite_braced.worker()
+    cancelled, stopped, deaf = (
+        sqlite_braced.submit("work", seconds=60),
+        sqlite_braced.submit("work", seconds=60),
+        sqlite_braced.submit("deaf"),
+    )
+    sqlite_braced.until_running(cancelled)
+    asked = sqlite_braced.request(cancelled, cancel=True)
+    assert sqlite_braced.until_done(cancelled)[0].state == "cancelled"
+    assert time.monotonic() - asked < 2
+    sqlite_braced.until_running(stopped)
+    asked = sqlite_braced.request(stopped, cancel=False)
+    job = sqlite_braced.until_done(stopped)[0]
+    assert job.state == "succeeded"
+    assert job.model_id
+    assert time.monotonic() - asked < 2
+    sqlite_braced.until_running(deaf)
+    asked = sqlite_braced.request(deaf, cancel=True)
+    assert sqlite_braced.until_done(deaf)[0].state == "cancelled"
+    assert time.monotonic() - asked < 8  # soft, then by force after five seconds
+    assert sqlite_braced.leftovers() == []
+
+
+def test_a_killed_worker_takes_its_children_along_and_another_takes_over(braced: Place) -> None:
+    lost = braced.worker()
+    job_id = braced.submit("once")
+    braced.until_running(job_id)
+    family = psutil.Process(lost.pid).children(recursive=True)
+    assert len(family) >= 2  # the fork server and the job
+    lost.send_signal(signal.SIGKILL)
+    lost.wait()
+    _, alive = psutil.wait_procs(family, 3)
+    assert alive == []
+    braced.worker()
+    (job,) = braced.until_done(job_id)
+    assert (job.state, job.attempt) == ("succeeded", 2)
+    states = [data["state"] for kind, data in braced.events(job_id) if kind == "state"]
+    assert states == ["queued", "running", "queued", "running", "succeeded"]
+    assert braced.leftovers() == []
+
+
+def test_a_killed_child_fails_its_job_alone(sqlite_braced: Place) -> None:
+    worker = sqlite_braced.worker()
+    doomed, next_one = sqlite_braced.submit("work", seconds=60), sqlite_braced.submit()
+    sqlite_braced.until_running(doomed)
+    busiest = [p for p in psutil.Process(worker.pid).children(recursive=True) if not p.children()]
+    for process in busiest:
+        if any("forkserver" in part for part in process.cmdline()) and process.ppid() != worker.pid:
+            process.kill()
+    failed, fine = sqlite_braced.until_done(doomed, next_one)
+    assert failed.error is not None
+    assert (failed.error.code, failed.error.details["exit_code"]) == ("worker_killed", -signal.SIGKILL)
+    assert fine.state == "succeeded"
+
+
+def test_a_frozen_worker_cannot_write_any_more(sqlite_braced: Place) -> None:
+    frozen = sqlite_braced.worker()
+    job_id = sqlite_braced.submit("work", seconds=4)
+    sqlite_braced.until_running(job_id)
+    os.kill(frozen.pid, signal.SIGSTOP)
+    sqlite_braced.worker()
+    sqlite_braced.until(lambda: sqlite_braced.job(job_id).attempt == 2)
+    os.kill(frozen.pid, signal.SIGCONT)
+    (job,) = sqlite_braced.until_done(job_id)
+    assert (job.state, job.attempt) == ("succeeded", 2)
+    states = [data["state"] for kind, data in sqlite_braced.events(job_id) if kind == "state"]
+    assert states == ["queued", "running", "queued", "running", "succeeded"]
+    assert len(list((sqlite_braced.settings.root / "blobs").glob("??/*"))) == 4  # content, manifest, bundle, report
+
+
+def test_sigterm_hands_the_job_back(braced: Place) -> None:
+    worker = braced.worker()
+    job_id = braced.submit("once")
+    braced.until_running(job_id)
+    began = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(6) == 0
+    assert time.monotonic() - began < 5
+    assert braced.job(job_id).state == "queued"
+    with braced.store.db.read() as tx:
+        assert workers.alive(tx, 60) == []
+    braced.worker()
+    assert braced.until_done(job_id)[0].state == "succeeded"
+
+
+def test_a_poison_job_gives_up_after_its_attempts(sqlite_braced: Place) -> None:
+    """A job that takes the whole worker down each time."""
+    job_id = sqlite_braced.submit("work", seconds=60)
+    for _ in range(2):
+        worker = sqlite_braced.worker(lease_seconds=0.6, max_attempts=2)
+        attempt = sqlite_braced.job(job_id).attempt
+        sqlite_braced.until(lambda attempt=attempt: sqlite_braced.job(job_id).attempt > attempt)
+        worker.kill()
+        worker.wait()
+    sqlite_braced.worker(max_attempts=2)
+    (job,) = sqlite_braced.until_done(job_id)
+    assert job.error is not None
+    assert job.error.code == "worker_lost"
+
+
+def test_names_of_wake_ups_are_those_of_the_tasks() -> None:
+    assert TASKS == {"jobs": "graft.wake_jobs", "ingest": "graft.wake_ingest"}
+    assert wakeups.make_app("memory://").conf.task_ignore_result
