@@ -13,7 +13,6 @@ from graft.errors import DownloadError, NotFoundError
 
 OnProgress = Callable[[int, int | None], None]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_CHUNK = 1024 * 1024
 
 
 class _ChangedError(Exception):
@@ -78,7 +77,7 @@ def _receive(
     length = response.headers.get("Content-Length")
     total = have + int(length) if length else None
     with part.open("ab" if resumed else "wb") as file:
-        for chunk in response.iter_raw(_CHUNK):
+        for chunk in response.iter_raw():
             file.write(chunk)
             have += len(chunk)
             if on_progress is not None:

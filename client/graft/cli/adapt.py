@@ -21,6 +21,7 @@ def adapt(
     source: Annotated[str, typer.Argument(metavar="FOLDER", help="Labelled data: folder, zip or tar, or a ds_… id.")],
     *,
     to: Annotated[str | None, typer.Option(metavar="FOLDER", help="Data of the same classes to measure on.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the data set; default: that of the folder.")] = None,
     method_name: Annotated[str | None, typer.Option("--method", "-m", help="See `graft methods`.")] = None,
     option: Options = None,
     base_model: Annotated[str | None, typer.Option("--base-model", "-b", help="See `graft base-models`.")] = None,
@@ -35,7 +36,8 @@ def adapt(
     service = client(ctx)
     chosen = method(method_name, option)
     paths = expand(images) if images else []
-    sent = [_send(service, text, seed, as_json=as_json) for text in (source, to) if text is not None]
+    named = [(source, name)] + ([(to, None)] if to is not None else [])
+    sent = [_send(service, text, label, seed, as_json=as_json) for text, label in named]
     data = [_checked(service, dataset, as_json=as_json) for dataset in sent]
     held_out = data[1] if to is not None else None
     job = service.jobs.create(data[0], method=chosen, base_model=base_model, evaluation=held_out, seed=seed)
@@ -60,13 +62,13 @@ def _finish(service: Graft, job_id: str, *, as_json: bool) -> Any:
     return service.jobs.wait(job_id) if as_json else watch(service, job_id, as_json=False)
 
 
-def _send(service: Graft, text: str, seed: int | None, *, as_json: bool) -> Dataset:
+def _send(service: Graft, text: str, name: str | None, seed: int | None, *, as_json: bool) -> Dataset:
     path = Path(text).expanduser()
     if not path.exists():
         if text.startswith("ds_"):
             return service.datasets.get(text)
         raise typer.BadParameter(f"{text!r} is neither a file or folder nor the id of a data set.", param_hint="FOLDER")
-    made = upload(service, path, seed=seed)
+    made = upload(service, path, name=name, seed=seed)
     if not as_json:
         note(f"Uploaded {text} ({size(made.bytes)}) as {made.id}; it is being checked …")
     return made

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from graft.cli.output import clean, line, note, seconds, stderr
 from graft.client import Graft
@@ -51,10 +51,13 @@ def _plain() -> Iterator[OnEvent]:
 def _live() -> Iterator[OnEvent]:
     console = stderr()
     wide = console.width >= 80
-    columns = [TextColumn("{task.description}", markup=False), BarColumn(bar_width=None if wide else 10)]
-    columns += (
-        [TaskProgressColumn(), TextColumn("{task.fields[extra]}", markup=False)] if wide else [TaskProgressColumn()]
-    )
+    columns: list[ProgressColumn] = [
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None if wide else 10),
+    ]
+    columns.append(TaskProgressColumn())
+    if wide:
+        columns.append(TextColumn("{task.fields[extra]}", markup=False))
     with Progress(*columns, TimeElapsedColumn(), console=console, expand=wide) as bar:
         task = bar.add_task("queued", total=1.0, extra="")
         facts: dict[str, str] = {}

@@ -72,17 +72,23 @@ class Jobs:
         return (item for item in follow(self._transport, segment(job), after=after) if isinstance(item, Event))
 
     def wait(
-        self, job: str | Job, *, timeout: float | None = None, on_event: Callable[[Event], None] | None = None
+        self,
+        job: str | Job,
+        *,
+        timeout: float | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        raise_on_failure: bool = True,
     ) -> Job:
         """Wait until the job is finished and return it.
 
-        Raises `JobFailedError` (code and hint), `JobCancelledError`, or `WaitTimeoutError` after `timeout` seconds
-        (looked at when something arrives, so it may come up to 15 s late); the job itself goes on then.
+        Raises `JobFailedError` (code and hint) or `JobCancelledError`, unless `raise_on_failure` is false;
+        `WaitTimeoutError` after `timeout` seconds (looked at when something arrives, so it may come up to 15 s late):
+        the job itself goes on then. `on_event` is called with every event from the beginning.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         for item in follow(self._transport, segment(job), deadline=deadline):
             if isinstance(item, Job):
-                return _succeeded(item)
+                return _succeeded(item) if raise_on_failure else item
             if on_event is not None:
                 on_event(item)
         raise GraftError(f"The events of job {id_of(job)} ended without its result.")
