@@ -65,7 +65,9 @@ def _listen(transport: Transport, job_id: str, after: int, deadline: float | Non
             if message is None:
                 continue
             if message.event == "end":
-                yield Job.model_validate_json(message.data)
+                # (a job that was deleted meanwhile ends with null: asking for it tells so)
+                gone = message.data == "null"
+                yield transport.get(Job, f"/jobs/{job_id}") if gone else Job.model_validate_json(message.data)
                 return
             yield Event.model_validate_json(message.data)
 

@@ -14,7 +14,7 @@ _PAGE = 100
 
 
 def iterate(transport: Transport, kind: type[M], path: str, *, limit: int | None = None, **filters: Any) -> Iterator[M]:
-    """Yield every item of a list, newest first, at most `limit`; pages are fetched as they are needed."""
+    """Yield every item of a list in the service's order, at most `limit`; pages are fetched as they are needed."""
     return islice(_all(transport, kind, path, min(limit or _PAGE, _PAGE), filters), limit)
 
 

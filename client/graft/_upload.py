@@ -119,5 +119,6 @@ def name_of(source: Source) -> str | None:
     name = path.name or path.resolve().name
     for suffix in _SUFFIXES:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)]
-    return name or None
+            name = name[: -len(suffix)]
+            break
+    return "".join(c for c in name if c.isprintable())[:256] or None

@@ -83,7 +83,7 @@ def samples(
     as_json: Json = False,
 ) -> None:
     """List some items of a data set."""
-    found = client(ctx).datasets.samples(dataset, split=split, label=label, limit=limit)
+    found = list(client(ctx).datasets.samples(dataset, split=split, label=label, limit=limit))
     if as_json:
         document({"data": found})
     else:

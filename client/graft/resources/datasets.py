@@ -1,14 +1,15 @@
 """`/datasets`."""
 
+import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
 from graft._pages import iterate
 from graft._transport import Call, Transport
 from graft._upload import OnProgress, Source, body, name_of, opened
 from graft.errors import ConflictError, DatasetRejectedError, WaitTimeoutError
 from graft.resources._ids import segment
-from graft.types import Dataset, DatasetReport, Page, Sample
+from graft.types import Dataset, DatasetReport, Sample
 
 _STORING = 600.0  # seconds the service may take to answer once it has every byte
 
@@ -20,19 +21,29 @@ class Datasets:
         self._transport = transport
 
     def upload(
-        self, source: Source, *, name: str | None = None, seed: int | None = None, on_progress: OnProgress | None = None
+        self,
+        source: Source,
+        *,
+        name: str | None = None,
+        seed: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Dataset:
         """Upload a zip or tar, an open binary file, bytes, or a folder with a folder for each class.
 
         A folder is packed into a temporary file first (names that begin with a dot are left out). `seed` fixes the
-        splits that the service makes. `on_progress(sent, total)` counts bytes. The data set comes back as
+        splits that the service makes; `metadata` are labels of your own. `on_progress(sent, total)` counts bytes. The data set comes back as
         `validating`; `wait` for it. Raises OSError or ValueError if there is nothing to send.
         """
         with opened(source) as file:
             call = Call(
                 "POST",
                 "/datasets",
-                params={"name": name or name_of(source), "seed": seed},
+                params={
+                    "name": name or name_of(source),
+                    "seed": seed,
+                    "metadata": None if metadata is None else json.dumps(dict(metadata)),
+                },
                 body=body(file, on_progress),
                 creates=True,
                 read_timeout=_STORING,
@@ -79,10 +90,10 @@ class Datasets:
 
     def samples(
         self, dataset: str | Dataset, *, split: str | None = None, label: str | None = None, limit: int | None = None
-    ) -> Sequence[Sample]:
-        """Some items of a ready data set."""
+    ) -> Iterator[Sample]:
+        """Items of a ready data set, in its own order; pages are fetched as you go."""
         path = f"/datasets/{segment(dataset)}/samples"
-        return self._transport.get(Page[Sample], path, split=split, label=label, limit=limit).data
+        return iterate(self._transport, Sample, path, limit=limit, split=split, label=label)
 
     def thumbnail(self, dataset: str | Dataset, index: int, *, size: int | None = None) -> bytes:
         """An item as a small JPEG, at most `size` pixels wide and high."""
