@@ -32,8 +32,8 @@ class Datasets:
         """Upload a zip or tar, an open binary file, bytes, or a folder with a folder for each class.
 
         A folder is packed into a temporary file first (names that begin with a dot are left out). `seed` fixes the
-        splits that the service makes; `metadata` are labels of your own. `on_progress(sent, total)` counts bytes. The data set comes back as
-        `validating`; `wait` for it. Raises OSError or ValueError if there is nothing to send.
+        splits that the service makes; `metadata` are labels of your own. `on_progress(sent, total)` counts bytes.
+        The data set comes back as `validating`; `wait` for it. Raises OSError or ValueError if there is nothing to send.
         """
         with opened(source) as file:
             call = Call(
