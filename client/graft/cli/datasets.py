@@ -17,7 +17,10 @@ Id = Annotated[str, typer.Argument(metavar="DATASET", help="Id of a data set, ds
 @app.command()
 def upload(
     ctx: typer.Context,
-    path: Annotated[Path, typer.Argument(exists=True, help="A zip or tar, or a folder with a folder for each class.")],
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", exists=True, help="A zip or tar, or a folder with a folder for each class."),
+    ],
     *,
     name: Annotated[str | None, typer.Option(help="Name of the data set; default: that of the file.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the splits that are made.")] = None,

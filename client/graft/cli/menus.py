@@ -80,9 +80,6 @@ def health(ctx: typer.Context, as_json: Json = False) -> None:
         document(found)
     else:
         say(f"{client(ctx).base_url} is {'ready' if found.ready else 'not ready'}", "bold")
-        pairs([(name, _flat(value)) for name, value in found.details.items()])
+        checks = found.details.get("checks")
+        pairs([(f"  {name}", value) for name, value in checks.items()] if isinstance(checks, dict) else [])
     raise typer.Exit(0 if found.ready else 1)
-
-
-def _flat(value: object) -> object:
-    return ", ".join(f"{k}: {_flat(v)}" for k, v in value.items()) if isinstance(value, dict) else value

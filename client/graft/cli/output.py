@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import repeat
 from typing import Any, TextIO
 
 from pydantic import BaseModel
@@ -69,30 +70,38 @@ def _write(text: str) -> None:
     sys.stdout.flush()
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "Nothing here yet.") -> None:
-    """Print rows as a table; on a narrow terminal as one record after the other. First column: never cut."""
-    console = stdout()
+def table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    empty: str = "Nothing here yet.",
+    styles: Sequence[str] = (),
+    on_stderr: bool = False,
+) -> None:
+    """Print rows as a table; on a narrow terminal as one record after the other.
+
+    The first column is never cut; `styles` colour whole rows; `empty` is said on stderr instead of an empty table.
+    """
+    console = stderr() if on_stderr else stdout()
     texts = [[cell(value) for value in row] for row in rows]
     if not texts:
         note(empty)
     elif console.width < _NARROW:
-        _records(console, headings, texts)
-    else:
-        made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-        for index, heading in enumerate(headings):
-            numeric = all(_is_number(row[index]) for row in texts)
-            made.add_column(
-                heading, no_wrap=index == 0, overflow="fold", justify="right" if numeric and index else "left"
-            )
         for row in texts:
-            made.add_row(*map(Text, row))
-        console.print(made)
+            pairs(list(zip(headings, row, strict=True)), console)
+            console.print()
+    else:
+        console.print(_table(headings, texts, styles))
 
 
-def _records(console: Console, headings: Sequence[str], texts: list[list[str]]) -> None:
-    for row in texts:
-        pairs(list(zip(headings, row, strict=True)), console)
-        console.print()
+def _table(headings: Sequence[str], texts: Sequence[Sequence[str]], styles: Sequence[str]) -> Table:
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for index, heading in enumerate(headings):
+        right = index > 0 and all(_is_number(row[index]) for row in texts)
+        made.add_column(heading, no_wrap=index == 0, overflow="fold", justify="right" if right else "left")
+    for row, style in zip(texts, styles or repeat(None), strict=False):
+        made.add_row(*map(Text, row), style=style)
+    return made
 
 
 def pairs(fields: Sequence[tuple[str, object]], console: Console | None = None) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from graft.cli.output import cell, note, pairs, say, seconds, size, stderr, stdout, table
+from graft.cli.output import note, pairs, say, seconds, size, table
 from graft.types import ClassRow, Dataset, DatasetReport, Fault, Job, Model, Prediction, Report
 
 _STYLES = {"error": "red", "warning": "yellow"}
@@ -53,12 +53,13 @@ def dataset_report(found: DatasetReport) -> None:
 
 def faults(found: Sequence[Fault], *, on_stderr: bool = False) -> None:
     """Faults, each with its remedy and examples."""
-    console = stderr() if on_stderr else stdout()
-    for fault in found:
-        console.print(cell(f"{fault.severity}: {fault.message}"), style=_STYLES.get(fault.severity, ""), soft_wrap=True)
-        examples = ", ".join(fault.examples)
-        fields = [("  what to do", fault.remedy), ("  examples", examples), ("  count", fault.count)]
-        pairs([*fields, ("  code", fault.code)], console)
+    rows = [(f.code, f.severity, f.count, _with_examples(f), f.remedy) for f in found]
+    styles = [_STYLES.get(f.severity, "") for f in found]
+    table(("fault", "severity", "count", "what was found", "what to do"), rows, styles=styles, on_stderr=on_stderr)
+
+
+def _with_examples(fault: Fault) -> str:
+    return f"{fault.message} E.g. {', '.join(fault.examples)}" if fault.examples else fault.message
 
 
 def job(found: Job) -> None:

@@ -33,7 +33,8 @@ class Datasets:
 
         A folder is packed into a temporary file first (names that begin with a dot are left out). `seed` fixes the
         splits that the service makes; `metadata` are labels of your own. `on_progress(sent, total)` counts bytes.
-        The data set comes back as `validating`; `wait` for it. Raises OSError or ValueError if there is nothing to send.
+        The data set comes back as `validating`; `wait` for it. Raises OSError or ValueError where there is nothing
+        to send.
         """
         with opened(source) as file:
             call = Call(
