@@ -1,1 +1,134 @@
-def main() -> None: ...
+"""The command `graftd`: the whole service on one machine, or its parts in a larger set-up."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from core import logs
+from core.settings import Settings
+from core.wakeup import QUEUES, Queue
+from graftd import broker, probes, programs, service
+from graftd.problems import ProblemError
+from graftd.programs import Program
+from graftd.supervisor import Supervisor
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+DataDir = Annotated[Path | None, typer.Option(help="Folder for everything the service keeps [GRAFT_DATA_DIR].")]
+Host = Annotated[str | None, typer.Option(help="Address to listen on [GRAFT_HOST, default 127.0.0.1].")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on, 0 for any free one [GRAFT_PORT, default 8000].")]
+
+
+def _settings(**given: Any) -> Settings:
+    """Settings from the environment, overridden by the options that were given."""
+    return Settings(**{key: value for key, value in given.items() if value is not None})
+
+
+@contextmanager
+def _problems() -> Iterator[None]:
+    try:
+        yield
+    except ProblemError as problem:
+        typer.secho(f"graftd: {problem.message}", fg="red", err=True)
+        typer.echo(f"  -> {problem.remedy}", err=True)
+        raise typer.Exit(1) from problem
+    except ValidationError as error:
+        for fault in error.errors():
+            name = "GRAFT_" + "_".join(str(part) for part in fault["loc"]).upper()
+            typer.secho(f"graftd: {name}: {fault['msg']} (it is {fault['input']!r}).", fg="red", err=True)
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def up(
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave it running in the background.")] = False,
+) -> None:
+    """Run the whole service on this machine: database, broker, API and workers."""
+    logs.configure("graftd")
+    with _problems():
+        settings = _settings(host=host, port=port, data_dir=data_dir)
+        (service.up_detached if detach else service.up)(settings, typer.echo)
+
+
+@app.command()
+def down(data_dir: DataDir = None) -> None:
+    """Stop the service that runs on the data folder."""
+    with _problems():
+        typer.echo(service.down(_settings(data_dir=data_dir)))
+
+
+@app.command()
+def status(data_dir: DataDir = None) -> None:
+    """Say whether the service runs and is ready (exit status 0) or not (3)."""
+    with _problems():
+        ready, text = service.status(_settings(data_dir=data_dir))
+        typer.echo(text)
+        raise typer.Exit(0 if ready else 3)
+
+
+@app.command()
+def api(host: Host = None, port: Port = None) -> None:
+    """Run one API server; database and broker by GRAFT_DATABASE_URL and GRAFT_BROKER_URL."""
+    with _problems():
+        settings = _settings(host=host, port=port)
+        probes.free_port(settings.host, settings.port)
+        _become(programs.api_command(settings.host, settings.port))
+
+
+@app.command()
+def worker(
+    queues: Annotated[str, typer.Option(help="Kinds of work, separated by commas.")] = ",".join(QUEUES),
+) -> None:
+    """Run workers, one process for each kind of work; database and broker as for `api`."""
+    logs.configure("graftd")
+    with _problems():
+        settings, names = _settings(), _queues(queues)
+        if not broker.reachable(settings.resolved_broker_url):
+            where = broker.masked(settings.resolved_broker_url)
+            logs.get_logger(__name__).warning("broker unreachable, work is found by polling", broker=where)
+        if len(names) == 1:
+            _become(programs.worker_command(names[0]))
+        supervisor = Supervisor()
+        supervisor.catch_signals()
+        try:
+            for name in names:
+                supervisor.add(Program(f"worker-{name}", programs.worker_command(name)))
+            supervisor.run()
+        finally:
+            supervisor.stop()
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the newest schema; safe to run at every start."""
+    with _problems():
+        settings = _settings()
+        probes.migrate(settings)
+        typer.echo("The database has the newest schema.")
+
+
+def _queues(text: str) -> list[Queue]:
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    known = [queue for queue in QUEUES if queue in names]
+    if not known or len(known) != len(set(names)):
+        raise ProblemError(
+            f"--queues {text!r} names an unknown kind of work.", "Use " + " or ".join((*QUEUES, ",".join(QUEUES))) + "."
+        )
+    return known
+
+
+def _become(command: list[str]) -> None:
+    os.execv(command[0], command)  # noqa: S606 -- a fixed program, no shell
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()

@@ -200,9 +200,13 @@ def remove(tx: Connection, tenant: str, dataset_id: str) -> list[str]:
 
 
 def is_named(tx: Connection, sha256: str) -> bool:
-    """Whether any row of any noun names the blob: a model's bundle may have been uploaded as a data set, too."""
+    """Whether any row of any noun needs the blob: a model's bundle may have been uploaded as a data set, too.
+
+    A rejected data set needs its upload no more.
+    """
+    named = or_(T.upload_sha256 == sha256, T.content_sha256 == sha256, T.manifest_sha256 == sha256)
     queries = (
-        select(T.id).where(or_(T.upload_sha256 == sha256, T.content_sha256 == sha256, T.manifest_sha256 == sha256)),
+        select(T.id).where(named, T.state != "rejected"),
         select(models.c.id).where(models.c.bundle_sha256 == sha256),
         select(jobs.c.id).where(jobs.c.report_sha256 == sha256),
     )

@@ -27,7 +27,7 @@ from core.contract.errors import JobError
 from worker.engine.backbones.backbone import Base, Identity
 from worker.engine.cache import CacheFolder
 from worker.engine.heads import EPSILON, Head
-from worker.engine.sessions import open_session
+from worker.engine.sessions import try_graph
 
 OPSET = 18
 _FORM = "1"  # rises when graphs made here change
@@ -116,19 +116,24 @@ def export_backbone(module: nn.Module, card: BaseModelCard, path: Path) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter talks and warns about its own inner workings: nobody who trains a model can act on that."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.__trace")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _same(path: Path, images: np.ndarray, expected: np.ndarray, card: BaseModelCard) -> None:
-    found = open_session(path).run(["embedding"], {"image": images})[0]
+    ran = try_graph(path, ["embedding"], [images])
+    if isinstance(ran, str):
+        raise _unequal(card, ran)
+    found = ran[0][0]
     if found.shape != (len(images), card.width) or not np.isfinite(found).all():
         raise _unequal(card, f"shape {found.shape}")
     worst = float(np.abs(found - expected).max()) / max(float(np.abs(expected).max()), 1e-6)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from core.contract.errors import JobError
 from core.contract.models import Parity
-from worker.engine.sessions import open_session
+from worker.engine.sessions import try_graph
 
 Floats = NDArray[np.float32]
 
@@ -19,10 +19,11 @@ def check(onnx_path: Path, reference_probabilities: Floats, images: Floats, tole
     """
     if len(images) == 0:
         raise ValueError("a parity check needs at least one item")
-    session = open_session(onnx_path)
-    # One by one and as a batch of all: the graph must not depend on the batch size it was traced with.
-    batch = session.run(["probabilities"], {"image": images})[0]
-    single = session.run(["probabilities"], {"image": images[:1]})[0]
+    # One alone and all at once: the graph must not depend on the batch size it was traced with.
+    ran = try_graph(onnx_path, ["probabilities"], [images, images[:1]])
+    if isinstance(ran, str):
+        raise _failed(ran)
+    (batch,), (single,) = ran
     if batch.shape != reference_probabilities.shape or not np.isfinite(batch).all():
         raise _failed(f"shape {batch.shape} for {reference_probabilities.shape}, or figures that are not finite")
     worst = float(

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
 
 
 def open_session(graph: Path, threads: int = 1) -> ort.InferenceSession:
@@ -14,3 +18,12 @@ def open_session(graph: Path, threads: int = 1) -> ort.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
+def try_graph(graph: Path, outputs: list[str], batches: list[Floats]) -> list[list[Floats]] | str:
+    """Outputs of a graph for each batch of `image`s, or a sentence's end that says why it does not run."""
+    try:
+        session = open_session(graph)
+        return [session.run(outputs, {"image": images}) for images in batches]
+    except Exception as error:  # ONNX Runtime's errors have no common base of their own
+        return f"ONNX Runtime refuses it: {str(error).strip()[:200]}"

@@ -1,0 +1,5 @@
+"""`python -m graftd`."""
+
+from graftd.cli import main
+
+main()

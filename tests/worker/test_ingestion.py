@@ -1,0 +1,137 @@
+"""One upload, one child process: ready or rejected, and what is left behind."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.contract.base import new_id, now
+from core.contract.datasets import Dataset, DatasetManifest
+from core.store import datasets
+from tests.builders import folder_zip
+from tests.worker.conftest import TENANT, Place
+from worker import children
+from worker.child import Link
+from worker.ingestion import Ingester
+
+
+@pytest.fixture(autouse=True)
+def _light(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(children.PRELOAD, "jobs", ("worker.child", "worker.ingestion_child", "core.modality.ingest"))
+    children.warm("jobs")
+
+
+def upload(place: Place, data: bytes, seed: int = 0) -> str:
+    """What the API does with an upload."""
+    with place.store.db.write(blobs=True) as tx:
+        sha256 = place.store.blobs.put(data)
+        dataset = Dataset(
+            id=new_id("ds"), name="x", state="validating", bytes=len(data), sha256=sha256, created_at=now()
+        )
+        datasets.add(tx, TENANT, dataset, seed=seed)
+    return dataset.id
+
+
+def die(_link: Link, *_args: Any) -> dict[str, Any]:
+    """A child that is lost."""
+    os._exit(1)
+
+
+def never(_link: Link, *_args: Any) -> dict[str, Any]:
+    """A child that must not be started."""
+    raise AssertionError
+
+
+def blobs(place: Place) -> set[str]:
+    """Names of all stored blobs."""
+    return {path.name for path in place.store.blobs.root.glob("??/*")}
+
+
+def test_ready_and_the_same_bytes_again(place: Place) -> None:
+    data = folder_zip({"cat": 6, "dog": 6})
+    first = upload(place, data)
+    ingester = Ingester(place.store, place.settings, lambda: False)
+    assert ingester.run_next("me")
+    dataset = place.dataset(first)
+    assert (dataset.state, dataset.items, dataset.classes) == ("ready", 12, ["cat", "dog"])
+    with place.store.db.read() as tx:
+        named = datasets.blobs(tx, TENANT, first)
+    assert named is not None
+    manifest = DatasetManifest.model_validate_json(place.store.blob(named.manifest_sha256).read_bytes())
+    item = manifest.items[0]
+    content = place.store.blob(named.content_sha256).read_bytes()
+    assert len(content[item.offset : item.offset + item.length]) == item.length > 0
+    kept = blobs(place)
+
+    second, other_seed = upload(place, data), upload(place, data, seed=1)
+    assert Ingester(place.store, place.settings, lambda: False, never).run_next("me")
+    again = place.dataset(second)
+    assert (again.state, again.items, again.splits) == ("ready", 12, dataset.splits)
+    assert blobs(place) == kept
+    assert ingester.run_next("me")
+    assert place.dataset(other_seed).state == "ready"
+    assert place.leftovers() == []
+
+
+def test_a_rejected_upload_leaves_its_report_but_no_blob(place: Place) -> None:
+    first = upload(place, b"this is no archive")
+    assert Ingester(place.store, place.settings, lambda: False).run_next("me")
+    dataset = place.dataset(first)
+    assert dataset.state == "rejected"
+    assert dataset.error is not None
+    assert dataset.error.hint
+    with place.store.db.read() as tx:
+        report = datasets.report(tx, TENANT, first)
+    assert report is not None
+    assert report.faults
+    assert blobs(place) == set()
+    assert place.leftovers() == []
+
+
+def test_the_upload_stays_while_another_data_set_needs_it(sqlite_place: Place) -> None:
+    place = sqlite_place
+    doomed = upload(place, b"this is no archive")
+    waiting = upload(place, b"this is no archive")
+    ingester = Ingester(place.store, place.settings, lambda: False)
+    assert ingester.run_next("me")
+    assert place.dataset(doomed).state == "rejected"
+    assert len(blobs(place)) == 1
+    assert ingester.run_next("me")
+    assert place.dataset(waiting).state == "rejected"
+    assert blobs(place) == set()
+
+
+def test_a_crash_rejects_with_a_reason(sqlite_place: Place) -> None:
+    first = upload(sqlite_place, b"anything")
+    assert Ingester(sqlite_place.store, sqlite_place.settings, lambda: False, die).run_next("me")
+    error = sqlite_place.dataset(first).error
+    assert error is not None
+    assert (error.code, error.details["exit_code"]) == ("worker_killed", 1)
+
+
+def test_an_upload_that_takes_workers_down_is_given_up(store_with_lost_claims: tuple[Place, str]) -> None:
+    place, dataset_id = store_with_lost_claims
+    assert Ingester(place.store, place.settings, lambda: False, never).run_next("me")
+    error = place.dataset(dataset_id).error
+    assert error is not None
+    assert error.code == "worker_lost"
+
+
+@pytest.fixture
+def store_with_lost_claims(place: Place) -> tuple[Place, str]:
+    """An upload that three workers have claimed and then lost."""
+    dataset_id = upload(place, b"anything")
+    for _ in range(place.settings.max_attempts):
+        with place.store.db.write() as tx:
+            assert datasets.claim_next(tx, "lost", 0.01)
+        time.sleep(0.05)
+    return place, dataset_id
+
+
+def test_a_real_worker_ingests(sqlite_place: Place, tmp_path: Path) -> None:
+    sqlite_place.worker("ingest")
+    dataset_id = upload(sqlite_place, folder_zip({"cat": 3, "dog": 3}))
+    sqlite_place.until(lambda: sqlite_place.dataset(dataset_id).state != "validating")
+    assert sqlite_place.dataset(dataset_id).state == "ready"
