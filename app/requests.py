@@ -2,6 +2,7 @@
 
 import re
 import time
+import traceback
 from typing import Any
 
 import structlog
@@ -44,7 +45,8 @@ class RequestFrame:
         except ClientDisconnect:
             call.status = 499  # nobody is left to answer
         except Exception:
-            log.exception("unexpected_error", method=scope["method"], route=call.route)
+            # The plain text: a pretty traceback is slow and shows the values of variables, which may be secret.
+            log.error("unexpected_error", method=scope["method"], route=call.route, exception=traceback.format_exc())  # noqa: TRY400
             if not call.started:
                 await internal(call.id)(scope, receive, call.send)
             else:

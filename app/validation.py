@@ -64,7 +64,7 @@ def translate(error: RequestValidationError, request: Request) -> GraftError:
 
 def _special(raw: list[Any], request: Request) -> GraftError | None:
     for one in raw:
-        if one["type"] == "json_invalid":
+        if one["type"] == "json_invalid" and isinstance(one["loc"][-1], int):
             reason = one.get("ctx", {}).get("error", "syntax")
             return InvalidRequestError(
                 f"The body is not valid JSON: {reason} at character {one['loc'][-1]}.",

@@ -29,7 +29,8 @@ def begin(tx: Connection, tenant: str, key: str, fingerprint: str) -> Replay | N
     values = {"tenant": tenant, "key": key, "fingerprint": fingerprint, "created_at": now()}
     insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
     # On a conflict PostgreSQL waits for the transaction that took the key, so the row read below is final.
-    if tx.execute(insert(idempotency_keys).values(**values).on_conflict_do_nothing()).rowcount == 1:
+    taken = insert(idempotency_keys).values(**values).on_conflict_do_nothing().returning(T.key)
+    if tx.execute(taken).first() is not None:
         return None
     row = tx.execute(select(idempotency_keys).where(T.tenant == tenant, T.key == key)).one()
     if row.fingerprint != fingerprint:
