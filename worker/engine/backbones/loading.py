@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -117,17 +118,17 @@ def _source(
         lineage = [found.model_id, *found.lineage]
         if not pretrained:
             return _random(card, lineage, seed)
-        return _Source(card, lineage, _memo(card, _stamp(parent)), lambda: _from_bundle(card, parent))
+        return _Source(card, lineage, _memo(card, _stamp(parent)), partial(_from_bundle, card, parent))
     card = _card(base_model, cache)
     if not pretrained:
         return _random(card, [card.id], seed)
     path = weights.locate(card, weights_dir)
-    return _Source(card, [card.id], _memo(card, _stamp(path)), lambda: _from_file(card, path))
+    return _Source(card, [card.id], _memo(card, _stamp(path)), partial(_from_file, card, path))
 
 
 def _random(card: BaseModelCard, lineage: list[str], seed: int) -> _Source:
     memo = _memo(card, f"random:{seed}:{version('torch')}:{version('torchvision')}:{version('timm')}")
-    return _Source(card, lineage, memo, lambda: _from_seed(card, seed))
+    return _Source(card, lineage, memo, partial(_from_seed, card, seed))
 
 
 def _from_seed(card: BaseModelCard, seed: int) -> nn.Module:
