@@ -33,7 +33,7 @@ class BaseModelCard(Record):
     builder: Literal["timm", "torchvision"]
     architecture: str = Field(description="Name the builder knows it by.")
     width: int = Field(description="Length of its embedding.")
-    parameters: int
+    parameters: int = Field(description="Of the network without its classifier.")
     stages: list[str] = Field(description="Parts from input to output; `freeze` takes one of these names.")
     prepare: ImagePrepare
     weights: Weights

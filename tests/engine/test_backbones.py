@@ -241,7 +241,7 @@ def test_a_network_of_timm_needs_no_card(weights_dir: Path, cache: CacheFolder) 
     assert (base.card.id, size) == (f"timm:{TINY}", 160)
     assert base.module(torch.zeros(1, 3, size, size)).shape == (1, base.card.width)
     assert [name for name, _ in base.stages] == base.card.stages
-    assert torch.equal(base.module.state_dict()["conv1.weight"], tensors["conv1.weight"])
+    assert torch.equal(base.module.state_dict()["conv1.0.weight"], tensors["conv1.0.weight"])
     again = open_base(f"timm:{TINY}", weights_dir=weights_dir, cache=cache)
     assert again.identity == base.identity
 
