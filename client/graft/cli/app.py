@@ -46,7 +46,8 @@ def root(
 ) -> None:
     """Adapt pretrained models to your own data."""
     del version
-    ctx.obj = Session(url, api_key, timeout)
+    ctx.obj = session = Session(url, api_key, timeout)
+    ctx.call_on_close(session.close)
 
 
 def main(arguments: list[str] | None = None) -> None:

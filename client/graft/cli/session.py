@@ -28,6 +28,11 @@ class Session:
         """The client, made when it is first needed."""
         return Graft(self.url, self.api_key, timeout=self.timeout)
 
+    def close(self) -> None:
+        """Close the client, if there is one."""
+        if "client" in vars(self):
+            self.client.close()
+
 
 def client(ctx: typer.Context) -> Graft:
     """The client of this run."""

@@ -9,6 +9,7 @@ class MethodCard(Resource):
     """A method in the menu; `options` is the JSON Schema of its options."""
 
     name: str
+    object: str = "method"
     title: str
     summary: str
     when: str = ""
@@ -21,12 +22,16 @@ class BaseModelCard(Resource):
     """A pretrained network in the catalogue."""
 
     id: str
+    object: str = "base_model"
     title: str
     modality: str = "image"
+    builder: str = ""
     architecture: str = ""
     width: int | None = None
     parameters: int | None = None
     stages: list[str] = []
+    prepare: dict[str, Any] = {}
+    weights: dict[str, Any] = {}
     licence: str = ""
     pretrained_on: str = ""
     paper: str = ""
