@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from anyio import to_thread
 from fastapi import Request
 from pydantic import Field, ValidationError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -121,15 +121,34 @@ def _invalid(error: ValidationError) -> InvalidRequestError:
     return InvalidRequestError(message, code=code, param=param, hint=hint, details={"errors": faults})
 
 
+class _Parser(MultiPartParser):
+    """Notices a body that is cut off, which would otherwise lose its last part without a word."""
+
+    complete = False
+
+    def on_end(self) -> None:
+        self.complete = True
+
+    async def parse(self) -> FormData:
+        self.stream = self._to_the_end(self.stream)
+        return await super().parse()
+
+    async def _to_the_end(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async for chunk in stream:
+            yield chunk
+        if not self.complete:
+            raise MultiPartException("it ends before its closing boundary")
+
+
 async def _multipart(request: Request, stream: AsyncGenerator[bytes, None], limit: int) -> Inputs:
-    parser = MultiPartParser(request.headers, stream, max_files=limit, max_fields=16)
+    parser = _Parser(request.headers, stream, max_files=limit, max_fields=16)
     try:
         form = await parser.parse()
     except MultiPartException as error:
         if len(parser.items) >= limit:
             raise _too_many(limit) from None
         raise InvalidRequestError(
-            f"The multipart body cannot be read: {error.message}",
+            f"The multipart body cannot be read: {error.message.rstrip('.')}.",
             code="invalid_multipart",
             hint="Let your HTTP library build it, e.g. `curl -F files=@photo.jpg`.",
         ) from None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from app.models.blobs import CorruptBlobError
 from app.predictions.inputs import Inputs, RawItem
-from app.predictions.sessions import Session, Sessions
+from app.predictions.sessions import Session, Sessions, UnusableGraphError
 from core.contract.errors import UnavailableError
 from core.contract.models import ItemError, LabelScore, Model, Prediction
 from core.contract.prepare import ImagePrepare
@@ -83,7 +83,7 @@ class Predictor:
         self._pool.shutdown()
 
     def _predict(self, model: Model, load: Callable[[], bytes], inputs: Inputs, top_k: int) -> list[Prediction]:
-        session = self.sessions.get(model.sha256, load)
+        session = self._session(model, load)
         config = model.manifest.prepare
         step = min(BATCH, max(1, BATCH_BYTES // (3 * config.size**2 * 4)))
         answers: list[Prediction] = []
@@ -93,6 +93,12 @@ class Predictor:
             answers += _answer(model, session, items, prepared, start=start, top_k=top_k)
         return answers
 
+    def _session(self, model: Model, load: Callable[[], bytes]) -> Session:
+        try:
+            return self.sessions.get(model.sha256, load)
+        except UnusableGraphError as error:
+            raise CorruptBlobError(f"Model {model.id}", "its graph cannot be loaded") from error
+
     def _prepare(self, items: list[RawItem], config: ImagePrepare) -> list[Prepared]:
         if len(items) == 1:
             return [self._prepare_one(items[0], config)]
@@ -101,6 +107,8 @@ class Predictor:
     def _prepare_one(self, item: RawItem, config: ImagePrepare) -> Prepared:
         if item.error is not None:
             return item.error
+        if not item.data:
+            return ItemError(code="empty_file", message="The image is empty.", hint="Send the image file's bytes.")
         try:
             return image.prepare_bytes(item.data, config, max_pixels=self.max_pixels)
         except UnreadableItemError as error:

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 DEFAULT_BYTES = 2 * 1024**3
 
 
+class UnusableGraphError(Exception):
+    """The bytes are not a graph that ONNX Runtime can load."""
+
+
 @dataclass(frozen=True)
 class Session:
     """A graph that is ready to run; safe to use from several threads at once."""
@@ -82,14 +86,17 @@ class Sessions:
 
 
 def open_graph(graph: bytes, threads: int) -> ort.InferenceSession:
-    """A session on an ONNX graph's bytes; one run uses `threads` cores."""
+    """A session on an ONNX graph's bytes; one run uses `threads` cores. Raises `UnusableGraphError`."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Threads that wait must not burn the cores that others decode with.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    try:
+        return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no common class
+        raise UnusableGraphError(type(error).__name__) from error
 
 
 def _is_open(future: Future[Session]) -> bool:

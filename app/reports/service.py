@@ -6,7 +6,6 @@ from app.reports.page import MOST_MISTAKES, Extras
 from core.contract.errors import ConflictError, NotFoundError
 from core.contract.jobs import Job
 from core.contract.reports import Report
-from core.settings import Settings
 from core.store import datasets, jobs, models
 from core.store.store import Store
 
@@ -32,7 +31,7 @@ def get(store: Store, tenant: str, job_id: str) -> tuple[Job, Report]:
         raise CorruptBlobError(what, "it is not a report") from error
 
 
-def extras(store: Store, settings: Settings, tenant: str, job: Job, report: Report, *, base_url: str) -> Extras:
+def extras(store: Store, tenant: str, job: Job, report: Report, *, base_url: str) -> Extras:
     """Names of data sets, pictures of mistakes and the model's address, as far as they still exist."""
     other = job.evaluation if report.evaluated_on == "evaluation_dataset" else None
     shown = pictures.of_mistakes(
@@ -41,7 +40,6 @@ def extras(store: Store, settings: Settings, tenant: str, job: Job, report: Repo
         other or job.source,
         None if other else "test",
         report.mistakes[:MOST_MISTAKES],
-        max_pixels=settings.max_pixels,
     )
     alive = _exists(store, tenant, report.model_id)
     return Extras(
