@@ -7,31 +7,54 @@ from app.reports.words import percent, things
 from core.contract.reports import ReliabilityBin
 
 BINS = 15
+FEW = 5
+"""Bars of fewer items are drawn pale."""
 LEFT, TOP, SIDE, BELOW = 46.0, 10.0, 300.0, 54.0
 
 
 def reliability_chart(bins: list[ReliabilityBin]) -> Markup:
     """Bars of accuracy against the diagonal of a perfectly calibrated model; below, how many items each bar holds."""
     x, y = Scale(0, 1, LEFT, LEFT + SIDE), Scale(0, 1, TOP + SIDE, TOP)
-    floor = TOP + SIDE + 34 + BELOW
     filled = [found for found in bins if found.count]
-    most = max((found.count for found in filled), default=1)
-    parts = [_grid(x, y)]
-    for found in filled:
-        index = min(BINS - 1, int(found.confidence * BINS))
-        a, b = x(index / BINS) + 1, x((index + 1) / BINS) - 1
-        means = f"mean confidence {percent(found.confidence)}, accuracy {percent(found.accuracy)}"
-        said = f"{things(found.count, 'item')}: {means}"
-        high, low = max(found.accuracy, found.confidence), min(found.accuracy, found.confidence)
-        parts.append(rect(a, y(low), b - a, y(0) - y(low), "bar", title=said))
-        parts.append(rect(a, y(high), b - a, y(low) - y(high), "gap", title=said))
-        parts.append(line(a, y(found.accuracy), b, y(found.accuracy), "level"))
-        tall = max(1.5, BELOW * found.count / most)
-        parts.append(rect(a, floor - tall, b - a, tall, "faint", title=said))
-    parts += [line(x(0), y(0), x(1), y(1), "ideal"), line(LEFT, floor, LEFT + SIDE, floor, "base")]
-    parts += [text(LEFT - 8, floor - BELOW / 2 + 4, "items", anchor="end")]
-    parts += [text(LEFT + SIDE / 2, floor + 18, "confidence", css="axis")]
+    floor = TOP + SIDE + 34 + BELOW
+    counts = Scale(0, max((found.count for found in filled), default=1), 0, BELOW)
+    parts = [
+        _grid(x, y),
+        join(_bar(x, y, found) for found in filled),
+        join(_tally(x, counts, floor, found) for found in filled),
+        line(x(0), y(0), x(1), y(1), "ideal"),
+        line(LEFT, floor, LEFT + SIDE, floor, "base"),
+        text(LEFT - 8, floor - BELOW / 2 + 4, "items", anchor="end"),
+        text(LEFT + SIDE / 2, floor + 18, "confidence", css="axis"),
+    ]
     return svg(LEFT + SIDE + 26, floor + 26, "Reliability diagram: accuracy against confidence", *parts)
+
+
+def _bar(x: Scale, y: Scale, found: ReliabilityBin) -> Markup:
+    """Accuracy as a thick line, what model and truth agree on below it, and the gap between the two."""
+    left, width = _place(x, found)
+    few = "" if found.count >= FEW else " few"
+    high, low = y(max(found.accuracy, found.confidence)), y(min(found.accuracy, found.confidence))
+    bar = rect(left, low, width, y(0) - low, f"bar{few}", title=_said(found))
+    gap = rect(left, high, width, low - high, f"gap{few}", title=_said(found))
+    return bar + gap + line(left, y(found.accuracy), left + width, y(found.accuracy), f"level{few}")
+
+
+def _tally(x: Scale, counts: Scale, floor: float, found: ReliabilityBin) -> Markup:
+    left, width = _place(x, found)
+    tall = max(1.5, counts(found.count))
+    return rect(left, floor - tall, width, tall, "faint", title=_said(found))
+
+
+def _place(x: Scale, found: ReliabilityBin) -> tuple[float, float]:
+    """Left edge and width of a bin's bar."""
+    index = min(BINS - 1, int(found.confidence * BINS))
+    return x(index / BINS) + 1, x(1 / BINS) - x(0) - 2
+
+
+def _said(found: ReliabilityBin) -> str:
+    means = f"mean confidence {percent(found.confidence)}, accuracy {percent(found.accuracy)}"
+    return f"{things(found.count, 'item')}: {means}"
 
 
 def _grid(x: Scale, y: Scale) -> Markup:
