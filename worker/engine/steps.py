@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from core.contract.jobs import Progress, Step, StepName
-from worker.engine.door import CancelledError, ShouldStop, Sink
+from worker.engine.door import CancelledError, ShouldStop, Sink, Wish
 
 _EVERY = 0.25  # seconds between two progress events: more would only fill the books
 
@@ -17,6 +17,10 @@ class Wishes:
         self._ask = should_stop
         self.stopped = False
         """Whether a `stop` was ever heeded."""
+
+    def ask(self) -> Wish:
+        """What the user wants now."""
+        return self._ask()
 
     def check(self) -> None:
         """Raise `CancelledError` if the job is not wanted any more."""

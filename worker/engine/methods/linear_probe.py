@@ -19,6 +19,7 @@ from worker.engine.heads import EPSILON, Head
 from worker.engine.methods.maths import logistic, ridge
 from worker.engine.methods.maths.folds import balanced_weights, stratified_folds
 from worker.engine.metrics import Ints
+from worker.engine.task import Task, Trained
 
 Floats = NDArray[np.float32]
 _DECADES = np.arange(-1.5, -6.6, -1.0)  # log10 of the penalty, relative to the features' mean square
@@ -58,12 +59,12 @@ def fit(
 ) -> Fitted:
     """Fit a probe on features (n, D) and labels (n,) in [0, classes); every class needs an item.
 
-    Raises `JobError` `non_finite_features` if a feature is not a number.
+    Raises `JobError` `features_not_finite` if a feature is not a number.
     """
     if not np.isfinite(features).all():
         raise JobError(
             "Some features of the base model are not finite.",
-            code="non_finite_features",
+            code="features_not_finite",
             hint="Choose another base model; the weights of this one may be damaged.",
         )
     x, mean, scale = normalised(features, options.normalise)
@@ -73,6 +74,37 @@ def fit(
     found = solver(data, options.regularisation, rng, control or Control())
     head = Head(found.weight.astype(np.float32), found.bias.astype(np.float32), options.normalise, mean, scale)
     return Fitted(head, found.penalty, found.out_of_fold.astype(np.float32), found.curve, found.notes)
+
+
+def run(task: Task) -> Trained:
+    """Fit on the training items' features."""
+    options = task.options
+    assert isinstance(options, LinearProbe)
+    train = task.data.train
+    control = Control(task.wishes.check, task.wishes.stop, lambda share: task.steps.progress("train", share))
+    features = task.features(train)
+    fitted = fit(features, train.labels, len(task.data.classes), options, rng=task.rng(), control=control)
+    for point in fitted.curve:
+        task.sink("metric", {"log10_regularisation": point.x, **_figures(point)})
+    return Trained(
+        fitted.head,
+        out_of_fold=fitted.out_of_fold,
+        axis="log10_regularisation",
+        curve=fitted.curve,
+        options={"regularisation": fitted.penalty},
+        notes=[*fitted.notes, *_story(fitted, options)],
+    )
+
+
+def _figures(point: CurvePoint) -> dict[str, float]:
+    return {name: value for name, value in point.model_dump(exclude={"x"}).items() if value is not None}
+
+
+def _story(fitted: Fitted, options: LinearProbe) -> list[str]:
+    if options.regularisation != "auto" or not fitted.curve:
+        return []
+    how = "exact leave-one-out" if options.solver == "ridge" else "stratified cross-validation"
+    return [f"The regularisation, {fitted.penalty:.2g}, was chosen by {how} on the training items alone."]
 
 
 def normalised(features: Floats, how: str) -> tuple[Floats, Floats | None, Floats | None]:

@@ -1,0 +1,165 @@
+"""The engine alone, without a service: `python -m worker.engine --source FOLDER_OR_ZIP --out DIR`."""
+
+import argparse
+import hashlib
+import json
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from core.contract.base import new_id
+from core.contract.errors import GraftError, InvalidRequestError
+from core.contract.jobs import DEFAULT_BASE_MODEL, JobSpec
+from core.contract.methods import METHODS
+from core.contract.reports import Report
+from core.modality.ingest import ingest
+from core.settings import Settings
+from worker.engine import run
+from worker.engine.door import DataRef, Inputs, Places
+
+_CHUNK = 4 * 1024 * 1024
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one job; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        report = _run(arguments)
+    except GraftError as error:
+        _say(f"{error.code}: {error.message}", sys.stderr)
+        if error.hint:
+            _say(error.hint, sys.stderr)
+        return 1
+    _say(summary(report))
+    _say(f"written to {arguments.out}: model.zip, report.json")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m worker.engine", description="Run one adaptation job.")
+    parser.add_argument("--source", type=Path, required=True, help="folder or archive of class folders to learn from")
+    parser.add_argument("--evaluation", type=Path, help="folder or archive to measure on, all of it")
+    parser.add_argument("--method", default="linear_probe", choices=sorted(METHODS))
+    parser.add_argument("--options", default="{}", metavar="JSON", help="the method's options, e.g. '{\"epochs\": 5}'")
+    parser.add_argument("--base-model", default=DEFAULT_BASE_MODEL, help="a card's id or `timm:<name>`")
+    parser.add_argument("--out", type=Path, required=True, help="folder for model.zip and report.json")
+    parser.add_argument("--cache", type=Path, help="folder for features and graphs, to be used again")
+    parser.add_argument("--weights", type=Path, help="folder with weights files")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 takes all cores")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> Report:
+    options = _options(arguments.method, arguments.options)
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out) as name:
+        scratch = Path(name)
+        source = refer(arguments.source, scratch, arguments.seed)
+        evaluation = refer(arguments.evaluation, scratch, arguments.seed) if arguments.evaluation else None
+        spec = JobSpec(
+            method=options,
+            base_model=arguments.base_model,
+            source=source.id,
+            evaluation=evaluation.id if evaluation else None,
+            seed=arguments.seed,
+        )
+        places = Places(
+            out=out,
+            cache=arguments.cache or scratch / "cache",
+            weights=arguments.weights,
+            device=arguments.device,
+            threads=arguments.threads,
+        )
+        inputs = Inputs(new_id("job"), new_id("mdl"), source, evaluation)
+        report = run(spec, inputs, places, sink=_sink, should_stop=lambda: "go_on").report
+    (out / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
+    return report
+
+
+def _options(method: str, text: str) -> Any:
+    """The method's options out of JSON; `InvalidRequestError` names the field that is wrong."""
+    try:
+        return METHODS[method].model_validate({"name": method, **json.loads(text)})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        near = get_close_matches(field, METHODS[method].model_fields, n=1)
+        raise InvalidRequestError(
+            f"--options: {field}: {first['msg']}.",
+            code="invalid_options",
+            param=f"method.{field}",
+            hint=f"Did you mean {near[0]}?" if near and near[0] != field else None,
+        ) from error
+    except (json.JSONDecodeError, TypeError) as error:
+        raise InvalidRequestError(
+            "--options is not a JSON object.", code="invalid_options", hint='For example: {"epochs": 5}'
+        ) from error
+
+
+def refer(data: Path, scratch: Path, seed: int) -> DataRef:
+    """Ingest a folder or an archive as the service does, into the folder `scratch`."""
+    if not data.exists():
+        raise InvalidRequestError(f"There is no {data}.", code="no_such_file", hint="Give a folder or a zip or tar.")
+    archive = _zipped(data, scratch) if data.is_dir() else data
+    with archive.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    unpacked = Path(tempfile.mkdtemp(dir=scratch))
+    found = ingest(archive, sha256, limits=Settings(), seed=seed, scratch=unpacked)
+    for fault in found.report.faults:
+        if fault.severity != "info":
+            _say(f"{data.name}: {fault.message} {fault.remedy}", sys.stderr)
+    text = found.manifest.model_dump_json().encode()
+    manifest = unpacked / "manifest.json"
+    manifest.write_bytes(text)
+    return DataRef(new_id("ds"), manifest, hashlib.sha256(text).hexdigest(), found.content or archive)
+
+
+def _zipped(folder: Path, scratch: Path) -> Path:
+    """The folder's files as an archive; the same files make the same bytes, so that a cache knows them again."""
+    archive = scratch / f"{new_id('req')}.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
+        for path in sorted(part for part in folder.rglob("*") if part.is_file()):
+            entry = zipfile.ZipInfo(path.relative_to(folder).as_posix())
+            entry.file_size = path.stat().st_size
+            with packed.open(entry, "w") as member, path.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    member.write(chunk)
+    return archive
+
+
+def _sink(kind: str, data: dict[str, Any]) -> None:
+    if kind == "step" and data["state"] == "done":
+        _say(f"{data['name']:<10} {data['seconds']:8.2f} s  {data['note']}")
+    elif kind == "metric":
+        _say("  " + "  ".join(f"{name} {value:.4g}" for name, value in data.items()))
+    elif kind == "message":
+        _say(data["text"])
+
+
+def summary(report: Report) -> str:
+    """The report in a few lines."""
+    lines = [
+        f"{report.method} from {report.base_model}: {len(report.classes)} classes; {report.train_items} training, "
+        f"{report.validation_items} validation, {report.held_out_items} held-out items"
+    ]
+    for metric in report.metrics:
+        between = "" if metric.low is None or metric.high is None else f"  ({metric.low:.4f} to {metric.high:.4f})"
+        lines.append(f"{metric.name:<10} {metric.value:.4f}{between}")
+    return "\n".join([*lines, *(f"- {note}" for note in report.notes)])
+
+
+def _say(text: str, stream: Any = None) -> None:
+    (stream or sys.stdout).write(text + "\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

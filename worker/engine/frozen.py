@@ -1,0 +1,65 @@
+"""Features of the frozen base model as a job needs them: each data set's read from the cache, or made, once."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from worker.engine.backbones import Base
+from worker.engine.cache import CacheFolder
+from worker.engine.data import Collection, Items
+from worker.engine.features import cached, embed
+from worker.engine.steps import Steps, Wishes
+
+Floats = NDArray[np.float32]
+
+
+class FrozenFeatures:
+    """Features of the frozen base model, each data set's read or made once."""
+
+    def __init__(
+        self,
+        base: Base,
+        cache: CacheFolder,
+        *,
+        device: torch.device,
+        threads: int,
+        steps: Steps,
+        wishes: Wishes,
+    ) -> None:
+        self.base, self.cache, self.device, self.threads = base, cache, device, threads
+        self._steps, self._wishes = steps, wishes
+        self._known: dict[str, Floats] = {}
+
+    def __call__(self, items: Items) -> Floats:
+        """Features (n, D) of the items."""
+        return self._of(items.collection)[items.indices]
+
+    def load(self, collections: list[Collection]) -> str:
+        """Read or make the features of all data sets; returns a note for the step."""
+        made = 0
+        for collection in collections:
+            key = collection.ref.manifest_sha256
+            found = cached(self.base.identity, key, self.cache, self.device)
+            if found is None:
+                found = self._embed(collection)
+                made += len(found)
+            self._known[key] = found
+        return f"{made} items embedded" if made else "from cache"
+
+    def _of(self, collection: Collection) -> Floats:
+        key = collection.ref.manifest_sha256
+        if key not in self._known:
+            self._known[key] = self._embed(collection)
+        return self._known[key]
+
+    def _embed(self, collection: Collection) -> Floats:
+        return embed(
+            self.base,
+            collection.reader,
+            cache=self.cache,
+            key=collection.ref.manifest_sha256,
+            device=self.device,
+            threads=self.threads,
+            progress=lambda done, total: self._steps.progress("features", done / total),
+            should_stop=self._wishes.ask,
+        )

@@ -1,0 +1,232 @@
+"""`fine_tune`: gradient training of a head and, as far as wanted, of the base model; from scratch it is pretraining.
+
+Yosinski et al., NeurIPS 2014. By default the head starts from a linear probe on the frozen features (LP-FT: Kumar et
+al., ICLR 2022), so that training starts at the probe's accuracy and the probe itself stays a candidate: the best state
+on validation is kept, and that may be the first one.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from core.contract.errors import JobError
+from core.contract.methods import FineTune, LinearProbe
+from core.contract.reports import CurvePoint
+from worker.engine import augment, loop
+from worker.engine.backbones import Base
+from worker.engine.calibration import calibrated_nll
+from worker.engine.feeds import Floats, embed_images, feature_feed, image_feed
+from worker.engine.heads import Head
+from worker.engine.images import ImageCache
+from worker.engine.loop import Batch, Plan, Validation
+from worker.engine.methods import linear_probe
+from worker.engine.methods.supervised import HeadTraining, NetworkTraining, move, optimiser, still_norms
+from worker.engine.metrics import Ints
+from worker.engine.task import Task, Trained
+
+
+def needs_features(options: FineTune) -> bool:
+    """Whether the frozen base model's features are wanted."""
+    return options.init == "pretrained" and (options.head_start or _frozen(options))
+
+
+def check(options: FineTune, base: Base) -> None:
+    """Refuse options that do not fit the base model: `JobError` `unknown_stage` or `invalid_options`."""
+    if options.freeze not in {"none", "all", *base.identity.card.stages}:
+        base.backbone().frozen(options.freeze)  # says what its stages are
+    if options.init == "scratch" and options.freeze != "none":
+        raise JobError(
+            "A network that starts from random weights cannot be frozen.",
+            code="invalid_options",
+            param="method.freeze",
+            hint="Set `freeze` to `none`, or `init` to `pretrained`.",
+        )
+
+
+def _frozen(options: FineTune) -> bool:
+    """Whether the head alone is trained, on items that never change: cached features will do."""
+    return options.freeze == "all" and options.augmentation == "none"
+
+
+def run(task: Task) -> Trained:
+    """Train; the result has a backbone of its own unless the base model came out unchanged."""
+    options = task.options
+    assert isinstance(options, FineTune)
+    with _repeatable(task.seed, task.device):
+        head = _first_head(task, options)
+        if _frozen(options) and options.init == "pretrained":
+            return _train_head(task, options, head)
+        return _train_network(task, options, head)
+
+
+def _first_head(task: Task, options: FineTune) -> Head:
+    """A linear probe on the frozen features, or small random weights."""
+    classes, width = len(task.data.classes), task.base.identity.card.width
+    if options.head_start and options.init == "pretrained":
+        train = task.data.train
+        control = linear_probe.Control(check=task.wishes.check)
+        features = task.features(train)
+        return linear_probe.fit(features, train.labels, classes, LinearProbe(), rng=task.rng(), control=control).head
+    weight = task.rng().normal(0, 0.01, (classes, width)).astype(np.float32)
+    return Head(weight, np.zeros(classes, dtype=np.float32))
+
+
+def _train_head(task: Task, options: FineTune, head: Head) -> Trained:
+    data = task.data
+    method = HeadTraining(head.as_module().to(task.device), options.label_smoothing)
+    feed = feature_feed(
+        task.features(data.train),
+        data.train.labels,
+        batch_size=options.batch_size,
+        seed=task.seed,
+        device=task.device,
+    )
+    validation = task.features(data.validation) if len(data.validation) else None
+
+    def validate() -> Validation:
+        assert validation is not None
+        return _validation(_finite(method)(validation), data.validation.labels)
+
+    outcome = _loop(task, options, method, feed, validate=None if validation is None else validate)
+    start = _start(head, options, outcome)
+    return Trained(_finite(method), start=start, curve=outcome.curve, notes=_story(outcome, options))
+
+
+def _train_network(task: Task, options: FineTune, head: Head) -> Trained:
+    data, backbone = task.data, copy.deepcopy(task.base.backbone())  # others may still want the frozen one
+    still = still_norms(options, len(data.train))
+    method = NetworkTraining(backbone, head.as_module(), options, still_norms=still)
+    move(method.module, task.device)
+    config = backbone.card.prepare
+    recipe = augment.recipe(options.augmentation, horizontal_flip=options.horizontal_flip)
+    precision = _precision(options, task.device)
+    with ThreadPoolExecutor(task.threads, thread_name_prefix="augment") as pool:
+        feed = image_feed(
+            ImageCache(data.train, config, share=0.4),
+            recipe,
+            batch_size=options.batch_size,
+            seed=task.seed,
+            device=task.device,
+            pool=pool,
+            ahead=task.threads + 1,
+        )
+        images = ImageCache(data.validation, config, share=0.1)
+
+        def validate() -> Validation:
+            embedding = embed_images(
+                backbone.module, images, device=task.device, pool=pool, autocast=precision, check=task.wishes.check
+            )
+            return _validation(_finite(method)(embedding), data.validation.labels)
+
+        outcome = _loop(
+            task, options, method, feed, validate=validate if len(data.validation) else None, precision=precision
+        )
+    move(method.module, torch.device("cpu"))
+    method.module.eval()
+    trained = _finite(method)
+    unchanged = options.freeze == "all" or (outcome.best_epoch == 0 and options.init == "pretrained")
+    return Trained(
+        trained,
+        None if unchanged else backbone,
+        start=_start(head, options, outcome),
+        curve=outcome.curve,
+        notes=_story(outcome, options),
+    )
+
+
+def _start(head: Head, options: FineTune, outcome: loop.Outcome) -> Head | None:
+    """The probe that training started from, unless it is what came out."""
+    return head if options.init == "pretrained" and options.head_start and outcome.best_epoch != 0 else None
+
+
+def _loop(
+    task: Task,
+    options: FineTune,
+    method: loop.Method,
+    feed: Callable[[int], Iterator[Batch]],
+    *,
+    validate: Callable[[], Validation] | None,
+    precision: torch.dtype | None = None,
+) -> loop.Outcome:
+    plan = Plan(
+        epochs=options.epochs,
+        steps_per_epoch=-(-len(task.data.train) // options.batch_size),
+        warmup=options.warmup,
+        patience=options.early_stop,
+        autocast=precision,
+    )
+
+    def say(point: CurvePoint) -> None:
+        figures = {name: value for name, value in point.model_dump(exclude={"x"}).items() if value is not None}
+        task.sink("metric", {"epoch": point.x, **figures})
+
+    def progress(epoch: int, share: float, eta: float) -> None:
+        task.steps.progress("train", share, epoch=epoch, epochs=options.epochs, eta_seconds=eta)
+
+    return loop.train(
+        method,
+        feed,
+        optimiser(method, options),
+        plan,
+        validate=validate,
+        wishes=task.wishes,
+        say=say,
+        progress=progress,
+    )
+
+
+def _validation(logits: Floats, labels: Ints) -> Validation:
+    """The loss is the one after temperature scaling: a model is served calibrated, so its scale must not decide."""
+    return Validation(calibrated_nll(logits, labels), float((logits.argmax(axis=1) == labels).mean()))
+
+
+def _story(outcome: loop.Outcome, options: FineTune) -> list[str]:
+    last = outcome.curve[-1].x if outcome.curve else 0
+    notes = []
+    if outcome.stopped:
+        notes.append(f"Training was stopped on request after {last:.3g} of {options.epochs} epochs.")
+    elif last < options.epochs:
+        notes.append(f"Training ended after epoch {last:.0f}: validation had not improved for {options.early_stop}.")
+    if outcome.best_epoch is None:
+        notes.append("There are no validation items, so the weights of the last step were kept.")
+    elif outcome.best_epoch == 0 and options.head_start and options.init == "pretrained":
+        notes.append(
+            "No epoch was better on validation than the linear probe it started from, so the model is that probe."
+        )
+    else:
+        notes.append(f"The weights are those after epoch {outcome.best_epoch:.3g}, the best on validation.")
+    return notes
+
+
+def _finite(method: loop.Method) -> Head:
+    try:
+        return method.deployable()
+    except ValueError as error:
+        raise JobError(
+            "The trained weights are not finite.",
+            code="non_finite_loss",
+            param="method",
+            hint="Lower `head_lr` and `backbone_lr`, or lengthen `warmup`.",
+        ) from error
+
+
+def _precision(options: FineTune, device: torch.device) -> torch.dtype | None:
+    if not options.mixed_precision or device.type != "cuda":
+        return None
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+@contextmanager
+def _repeatable(seed: int, device: torch.device) -> Iterator[None]:
+    """The same seed gives the same weights: dropout and its like draw from torch's own generators."""
+    devices = [device] if device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices=devices),
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True),
+    ):
+        torch.manual_seed(seed)
+        yield

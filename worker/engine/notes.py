@@ -1,0 +1,62 @@
+"""What a reader of the report should know, in plain sentences."""
+
+import numpy as np
+
+from core.contract.reports import Metric
+from worker.engine.data import JobData
+
+_UNEVEN = 3.0  # largest class by smallest from which on it is said
+_WIDE = 0.1  # width of the interval of the accuracy
+_THIN = 10
+
+
+def about_data(data: JobData) -> list[str]:
+    """Uneven or thin classes, classes that were not measured, items that stand on both sides."""
+    notes = []
+    counts = np.bincount(data.train.labels, minlength=len(data.classes))
+    most, least = int(counts.argmax()), int(counts.argmin())
+    if counts[most] > _UNEVEN * counts[least]:
+        notes.append(
+            f"The classes are uneven: {data.classes[most]!r} has {counts[most]} training items, "
+            f"{data.classes[least]!r} has {counts[least]}. Look at each class's figures, not at the accuracy alone."
+        )
+    if counts[least] < _THIN:
+        notes.append(f"{data.classes[least]!r} has only {counts[least]} training items; more would help most there.")
+    absent = np.flatnonzero(np.bincount(data.held_out.labels, minlength=len(data.classes)) == 0)
+    if len(absent):
+        names = ", ".join(repr(data.classes[number]) for number in absent[:5])
+        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+        notes.append(f"No held-out item is of class {names}{more}: nothing is known about {_them(len(absent))}.")
+    shared = len(data.held_out.digests() & (data.train.digests() | data.validation.digests()))
+    if shared:
+        notes.append(
+            f"{shared} held-out {'file stands' if shared == 1 else 'files stand'} among the training or validation "
+            "items too, byte for byte; the figures flatter the model."
+        )
+    return notes
+
+
+def _them(count: int) -> str:
+    return "it" if count == 1 else "them"
+
+
+def about_accuracy(accuracy: Metric) -> list[str]:
+    """A wide interval."""
+    if accuracy.low is None or accuracy.high is None or accuracy.high - accuracy.low < _WIDE:
+        return []
+    return [
+        f"Only {accuracy.n} items are held out: on new items like these the accuracy may lie anywhere between "
+        f"{accuracy.low:.1%} and {accuracy.high:.1%} (95 % interval)."
+    ]
+
+
+def about_start(start: float, accuracy: float, n: int) -> str:
+    """How a fine-tuned network compares with the probe it started from, on the same held-out items."""
+    difference = round((accuracy - start) * n)
+    if difference == 0:
+        return f"The linear probe it started from is right on as many held-out items ({start:.1%})."
+    word = "more" if difference > 0 else "fewer"
+    return (
+        f"On the held-out items it is right on {abs(difference)} {word} than the linear probe it started from "
+        f"({accuracy:.1%} against {start:.1%})."
+    )

@@ -1,0 +1,58 @@
+"""What a method is given, and what it hands back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from core.contract.methods import AnyMethod
+from core.contract.reports import CurvePoint
+from worker.engine.backbones import Backbone, Base
+from worker.engine.data import Items, JobData
+from worker.engine.door import Sink
+from worker.engine.heads import Head
+from worker.engine.steps import Steps, Wishes
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One job as its method sees it."""
+
+    options: AnyMethod
+    data: JobData
+    base: Base
+    features: Callable[[Items], Floats]
+    """Features (n, D) of the frozen base model, from the cache; embedded now if they are not there."""
+    device: torch.device
+    threads: int
+    seed: int
+    steps: Steps
+    wishes: Wishes
+    sink: Sink
+
+    def rng(self) -> np.random.Generator:
+        """A generator of the job's seed."""
+        return np.random.default_rng(self.seed)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model: a head on the frozen base model, or on a network that was trained with it."""
+
+    head: Head
+    backbone: Backbone | None = None
+    """The network if it was trained, on the CPU; None where it is the base model as it was."""
+    start: Head | None = None
+    """The head on the frozen base model that training started from, to be compared with."""
+    out_of_fold: Floats | None = None
+    """Logits (n, C) that each training item gets from a fit without it; NaN where there is none."""
+    axis: Literal["epoch", "log10_regularisation"] = "epoch"
+    curve: list[CurvePoint] = field(default_factory=list)
+    options: dict[str, object] = field(default_factory=dict)
+    """What became of options that were left to the method, e.g. the regularisation."""
+    notes: list[str] = field(default_factory=list)
