@@ -203,7 +203,7 @@ def test_watching_on_a_terminal_draws_a_bar(run: Run, monkeypatch: pytest.Monkey
             code, _, err = run("jobs", "watch", JOB, url=service.url)
         assert code == 0
         assert "50%" in err
-        assert ("epoch 1/2 1 min 01 s left accuracy 0.875" in err) is shown
+        assert ("epoch 1/2, accuracy 0.875, 1 min 01 s left" in err) is shown
         assert "esc\x1b[31m" not in err
 
 

@@ -1,5 +1,6 @@
 """`graft adapt`: the short road from a folder to a model."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from graft.cli.output import document, note, say, size
 from graft.cli.session import Json, Options, client
 from graft.cli.transfer import download, upload
 from graft.cli.watch import watch
-from graft.client import Graft
+from graft.client import DEFAULT_URL, Graft
 from graft.types import Dataset
 
 
@@ -87,6 +88,9 @@ def _checked(service: Graft, dataset: Dataset, *, as_json: bool) -> Dataset:
 def _how_to_call(service: Graft, model_id: str, bundle: Path) -> None:
     key = ' -H "Authorization: Bearer $GRAFT_API_KEY"' if service.api_key else ""
     say(f"\nModel {model_id} saved to {bundle} ({size(bundle.stat().st_size)}). Call it:", "bold")
-    say(f"  graft predict {model_id} photo.jpg")
-    say(f"  curl{key} -F files=@photo.jpg {service.base_url}/models/{model_id}/predict")
-    say(f'  python -c "from graft import Graft; print(Graft().models.predict({model_id!r}, [{"photo.jpg"!r}])[0])"')
+    url = service.base_url
+    known = url == (os.environ.get("GRAFT_URL") or DEFAULT_URL).rstrip("/")
+    say(f"  graft{'' if known else f' --url {url}'} predict {model_id} photo.jpg")
+    say(f"  curl{key} -F files=@photo.jpg {url}/models/{model_id}/predict")
+    made = f"Graft({'' if known else repr(url)})"
+    say(f"  python -c \"from graft import Graft; print({made}.models.predict({model_id!r}, ['photo.jpg'])[0].label)\"")

@@ -109,7 +109,7 @@ def pairs(fields: Sequence[tuple[str, object]], console: Console | None = None) 
     given = [(name, cell(value)) for name, value in fields if cell(value)]
     width = max((len(name) for name, _ in given), default=0)
     for name, value in given:
-        (console or stdout()).print(Text(f"{name:<{width}}  ", "bold") + Text(value), soft_wrap=True)
+        (console or stdout()).print(Text.assemble((f"{name:<{width}}  ", "bold"), value), soft_wrap=True)
 
 
 def cell(value: object) -> str:

@@ -116,7 +116,7 @@ def report(found: Report) -> None:
     )
     table(
         ("metric", "value", "95 % interval", "items"),
-        [(m.name, f"{m.value:.4f}", _interval(m.low, m.high), m.n) for m in found.metrics],
+        [(m.name, _figure(m.value), _interval(m.low, m.high), m.n) for m in found.metrics],
     )
     _class_table(found.class_table)
     if found.calibration:
@@ -163,7 +163,11 @@ def _method(found: Job) -> str:
 
 
 def _metrics(values: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+    return ", ".join(f"{name} {_figure(value)}" for name, value in values.items())
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2g}"
 
 
 def _counts(values: dict[str, int]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from graft.cli.output import clean, line, note, seconds, stderr
 from graft.client import Graft
@@ -60,13 +61,13 @@ def _live() -> Iterator[OnEvent]:
         columns.append(TextColumn("{task.fields[extra]}", markup=False))
     with Progress(*columns, TimeElapsedColumn(), console=console, expand=wide) as bar:
         task = bar.add_task("queued", total=1.0, extra="")
-        facts: dict[str, str] = {}
+        facts = {"epoch": "", "metric": "", "eta": ""}
 
         def on_event(event: Event) -> None:
             if event.kind in {"step", "message"} and (text := _sentence(event)):
-                bar.console.print(text, style="dim", soft_wrap=True)
+                bar.console.print(Text(text, "dim"), soft_wrap=True)
             facts.update(_facts(event))
-            changes: dict[str, Any] = {"extra": " ".join(facts.values())}
+            changes: dict[str, Any] = {"extra": ", ".join(filter(None, facts.values()))}
             if event.kind == "progress":
                 changes |= {"completed": event.data.get("fraction", 0.0), "description": event.data.get("step", "")}
             elif event.kind == "state":
@@ -86,8 +87,10 @@ def _facts(event: Event) -> dict[str, str]:
         epoch, epochs, eta = data.get("epoch"), data.get("epochs"), data.get("eta_seconds")
         return {
             "epoch": f"epoch {epoch}/{epochs}" if epoch is not None and epochs else "",
-            "eta": f"{seconds(eta)} left" if eta is not None else "",
+            "eta": f"{seconds(eta)} left" if eta else "",
         }
+    if event.kind == "state":
+        return {"eta": ""}
     if event.kind == "metric":
         shown = next((name for name in data if "accuracy" in name), None)
         return {"metric": f"{shown} {data[shown]:.3f}"} if shown else {}
