@@ -4,6 +4,7 @@ import platform
 
 import pytest
 import torch
+
 from core.contract.errors import JobError
 from worker.engine import devices
 
