@@ -190,7 +190,8 @@ def test_a_missing_model_leaves_nothing_behind(connect: Connect, tmp_path: Path)
 
 def test_one_file_of_the_bundle(connect: Connect, tmp_path: Path) -> None:
     with serving({("GET", f"{URL}/files/model.onnx"): [ranged()]}) as service:
-        assert connect(service.url).models.file(MODEL, "model.onnx", tmp_path).read_bytes() == BUNDLE
+        assert connect(service.url).models.file(MODEL, "model.onnx", f"{tmp_path}/new/").read_bytes() == BUNDLE
+    assert (tmp_path / "new" / "model.onnx").is_file()
 
 
 def test_many_images_are_sent_in_batches_and_keep_their_order(connect: Connect, tmp_path: Path) -> None:

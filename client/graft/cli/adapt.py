@@ -27,7 +27,7 @@ def adapt(
     option: Options = None,
     base_model: Annotated[str | None, typer.Option("--base-model", "-b", help="See `graft base-models`.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of splits and of everything random.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to; default <model id>.zip.")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Where to; default <model id>.zip.")] = None,
     images: Annotated[
         list[Path] | None, typer.Option("--predict", metavar="IMAGE", exists=True, help="Classify this; repeatable.")
     ] = None,

@@ -43,7 +43,7 @@ def get(ctx: typer.Context, model: Id, as_json: Json = False) -> None:
 def download(
     ctx: typer.Context,
     model: Id,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File or folder; default <id>.zip.")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="File or folder; default <id>.zip.")] = None,
     as_json: Json = False,
 ) -> None:
     """Download a model's bundle; goes on where an earlier try was cut off."""

@@ -36,7 +36,7 @@ def upload(client: Graft, path: Path, *, name: str | None = None, seed: int | No
         return client.datasets.upload(path, name=name, seed=seed, on_progress=on_bytes)
 
 
-def download(client: Graft, model_id: str, path: Path | None) -> Path:
+def download(client: Graft, model_id: str, path: str | None) -> Path:
     """Download a model's bundle."""
     with bar(f"Downloading {model_id}") as on_bytes:
         return client.models.download(model_id, path, on_progress=on_bytes)

@@ -78,4 +78,5 @@ class Models:
 
 def _target(path: str | os.PathLike[str] | None, name: str) -> Path:
     target = Path(path).expanduser() if path is not None else Path(name)
-    return target / name if target.is_dir() else target
+    is_folder = target.is_dir() or (isinstance(path, str) and path.endswith(("/", os.sep)))
+    return target / name if is_folder else target
