@@ -146,4 +146,4 @@ def _filled(matrix: list[list[int]]) -> Iterator[tuple[int, int, int, float]]:
 
 def _shade(share: float) -> float:
     """Rare mistakes must stay visible, so small shares are lifted."""
-    return min(1.0, 0.07 + 0.93 * float(share**0.7))
+    return min(1.0, 0.14 + 0.86 * float(share**0.7))

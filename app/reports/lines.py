@@ -50,9 +50,9 @@ def _points(curve: list[CurvePoint], field: str) -> list[tuple[float, float]]:
 def _chart(group: list[Series], report: Report, name: str, share: bool) -> Markup:
     xs = [x for series in group for x, _ in series.points]
     ys = [y for series in group for _, y in series.points]
-    marks = ticks(min(ys), max(ys), 4)
-    if share:
-        marks = [mark for mark in marks if 0 <= mark <= 1] or [0.0, 1.0]
+    # A flat line must not look like a cliff: an accuracy's axis spans ten points at least, a loss's begins at 0.
+    low = max(0.0, min(*ys, max(ys) - 0.1)) if share else min(*ys, 0.0)
+    marks = [mark for mark in ticks(low, max(ys), 4) if not share or 0 <= mark <= 1]
     y = Scale(marks[0], max(marks[-1], *ys), HEIGHT - BOTTOM, TOP)
     x = Scale(min(xs), max(xs), LEFT + 8, WIDTH - RIGHT - 8)
     best = best_point(report)

@@ -116,7 +116,7 @@ def _tiles(report: Report) -> list[tuple[str, str, str, str]]:
     for name, (title, said) in meaning.items():
         if found := words.metric(report, name):
             share = name == "ece"
-            value = words.percent(found.value) if share else f"{found.value:.3f}"
+            value = words.percent(found.value) if share else words.figure(found.value)
             tiles.append((title, value, words.interval(found, share=share), said))
     return tiles
 

@@ -5,7 +5,8 @@ import math
 from core.contract.reports import Calibration, ClassRow, Metric, Report
 
 SPACE = "\N{NARROW NO-BREAK SPACE}"
-METHOD_NAMES = {"wilson": "Wilson", "bootstrap": "bootstrap"}
+DASH = "–\N{WORD JOINER}"
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def percent(share: float, decimals: int = 1) -> str:
@@ -19,6 +20,19 @@ def percent(share: float, decimals: int = 1) -> str:
 def count(value: int) -> str:
     """A whole number with thousands apart."""
     return f"{value:,}"
+
+
+def scientific(value: float) -> str:
+    """A positive number in two digits, very small and very large ones with a power of ten."""
+    power = math.floor(math.log10(value))
+    if -4 < power < 5:
+        return f"{value:.2g}" if power < 2 else count(round(value))
+    return f"{value / 10.0**power:.1f} × 10{str(power).translate(_RAISED)}"
+
+
+def figure(value: float) -> str:
+    """A figure with three decimals; what is not quite nothing is never shown as 0."""
+    return "< 0.001" if 0 < value < 0.0005 else f"{value:.3f}"
 
 
 def things(value: int, singular: str, plural: str | None = None) -> str:
@@ -48,22 +62,26 @@ def interval(found: Metric, *, share: bool = True) -> str:
     if found.low is None or found.high is None:
         return ""
     if share:
-        return f"{percent(found.low).removesuffix(SPACE + '%')}–{percent(found.high)}"
-    return f"{found.low:.3f}–{found.high:.3f}"
+        return f"{percent(found.low).removesuffix(SPACE + '%')}{DASH}{percent(found.high)}"
+    return f"{figure(found.low)}{DASH}{figure(found.high)}"
 
 
-def commonest(report: Report) -> tuple[str, float] | None:
-    """The commonest class among the held-out items and its share: what always guessing it would reach."""
+def commonest(report: Report) -> tuple[str | None, float] | None:
+    """The commonest class among the held-out items and its share: what always guessing it would reach.
+
+    The name is None where several classes are equally common.
+    """
     supports = [sum(row) for row in report.confusion]
     total = sum(supports)
     if not total:
         return None
-    index = max(range(len(supports)), key=supports.__getitem__)
-    return report.classes[index], supports[index] / total
+    most = max(supports)
+    name = report.classes[supports.index(most)] if supports.count(most) == 1 else None
+    return name, most / total
 
 
 def headline(report: Report) -> list[str]:
-    """What the accuracy means, in two or three sentences."""
+    """What the accuracy means, in one or two sentences."""
     found = metric(report, "accuracy")
     if found is None:
         return ["The report carries no accuracy."]
@@ -73,13 +91,12 @@ def headline(report: Report) -> list[str]:
     said = [f"Of {count(found.n)} held-out {items} the model names {count(right)} correctly{span}."]
     if guess := commonest(report):
         said.append(_against_guessing(found, *guess))
-    if found.n < 100:
-        said.append(f"With only {things(found.n, 'held-out item')} that figure is rough; measure on more to be sure.")
     return said
 
 
-def _against_guessing(found: Metric, name: str, share: float) -> str:
-    guess = f"Always answering “{name}”, the commonest class, would be right for {percent(share)}"
+def _against_guessing(found: Metric, name: str | None, share: float) -> str:
+    what = f"“{name}”, the commonest class," if name is not None else "with the same class"
+    guess = f"Always answering {what} would be right for {percent(share)}"
     if (found.low if found.low is not None else found.value) > share:
         return f"{guess}."
     return f"{guess}: the model is not measurably better than that."
@@ -92,7 +109,7 @@ def learning(report: Report, best_x: float | None) -> str:
     measured = [point for point in report.curve if point.validation_loss is not None]
     what = "validation loss was lowest" if measured else "validation accuracy was highest"
     if report.curve_axis != "epoch":
-        return f"The {what} at λ = {10**best_x:.2g} (dotted line)."
+        return f"The {what} at λ = {scientific(10**best_x)} (dotted line)."
     said = f"The {what} at epoch {best_x:g} of {max(point.x for point in report.curve):g} (dotted line)."
     if measured and _rose(measured[-1].validation_loss, min(point.validation_loss or math.inf for point in measured)):
         said += " After that it rose again: the model had begun to overfit."

@@ -325,7 +325,8 @@ def test_the_headline_says_what_the_figure_is_worth() -> None:
     said = " ".join(words.headline(good)).replace(words.SPACE, " ")
     assert "names 36 correctly" in said
     assert "“cat”, the commonest class, would be right for 60.0 %." in said
-    assert "only 40 held-out items" in said
+    even = good.model_copy(update={"confusion": [[10, 0], [0, 10]]})
+    assert "Always answering with the same class would be right" in " ".join(words.headline(even))
 
 
 def test_the_curve_in_words() -> None:
@@ -334,7 +335,10 @@ def test_the_curve_in_words() -> None:
     assert f"lowest at epoch {best.x:g} of 12" in words.learning(report, best.x)
     rising = [point.model_copy(update={"validation_loss": 0.1 + 0.1 * point.x}) for point in report.curve]
     assert "overfit" in words.learning(report.model_copy(update={"curve": rising}), 1.0)
-    assert "λ = 0.001" in words.learning(sample_report(3, axis="log10"), -3.0)
+    path = sample_report(3, axis="log10")
+    assert "λ = 0.001 " in words.learning(path, -3.0)
+    assert "λ = 3.8 × 10⁻⁷ " in words.learning(path, -6.42)
+    assert "λ = 10 " in words.learning(path, 1.0)
 
 
 def test_classes_in_words() -> None:
