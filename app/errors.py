@@ -13,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from app.nearest import hint_nearest
+from app.openapi import allowed_methods
 from app.validation import translate
 from core.contract.errors import (
     ErrorType,
@@ -129,7 +130,7 @@ def _from_http(request: Request, error: HTTPException, headers: dict[str, str]) 
     if status == 404:
         return NotFoundError(f"There is nothing at {path}.", code="route_not_found", hint=_nearest_route(request, path))
     if status == 405:
-        allowed = headers.get("Allow") or headers.get("allow", "")
+        allowed = headers["Allow"] = ", ".join(allowed_methods(request.app, path)) or headers.get("Allow", "")
         message = f"{request.method} is not possible at {path}."
         return InvalidRequestError(message, code="method_not_allowed", hint=f"Use {allowed}." if allowed else None)
     if status == 400:

@@ -17,6 +17,7 @@ from app.jobs.endpoints import router as jobs_router
 from app.jobs.tailer import Tailer
 from app.limits import BodyLimit
 from app.models.endpoints import router as models_router
+from app.openapi import Description, operation_id
 from app.predictions.endpoints import router as predictions_router
 from app.replies import errors as error_replies
 from app.reports.endpoints import router as reports_router
@@ -78,12 +79,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
         responses=error_replies(422, 500, 503),
+        generate_unique_id_function=operation_id,
     )
     app.state.settings = settings
     app.state.metrics = Metrics()
     errors.install(app)
     for router in ROUTERS:
         app.include_router(router)
+    app.openapi = Description(app)  # type: ignore[method-assign]
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(RequestFrame, metrics=app.state.metrics)
     return app

@@ -105,7 +105,7 @@ def test_unknown_paths_methods_and_parameters(sqlite_client: TestClient) -> None
     assert "`/jobs`" in missing.json()["error"]["hint"]
     wrong = sqlite_client.put("/jobs")
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, "method_not_allowed")
-    assert wrong.headers["Allow"]
+    assert wrong.headers["Allow"] == "GET, POST"
     unknown = sqlite_client.get("/jobs?stat=queued").json()["error"]
     assert (unknown["code"], unknown["param"]) == ("unknown_field", "stat")
     assert "`state`" in unknown["hint"]
