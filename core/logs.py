@@ -16,6 +16,7 @@ def configure(program: str, *, level: int = logging.INFO) -> None:
     as_json = os.environ.get("GRAFT_LOG", "").strip().lower() == "json"
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        lambda _logger, _method, event: {**event, "program": program},
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
@@ -47,7 +48,6 @@ def configure(program: str, *, level: int = logging.INFO) -> None:
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
-    structlog.contextvars.bind_contextvars(program=program)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -65,6 +65,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """End the programs: all but the first at the same time, then the first, on which they may depend."""
+        log.info("stopping")
         for group in (self._programs[1:], self._programs[:1]):
             for program in reversed(group):
                 program.ask_to_end()

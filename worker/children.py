@@ -31,7 +31,7 @@ PRELOAD: dict[Queue, tuple[str, ...]] = {
         "onnxruntime",
         "worker.child",
         "worker.jobs_child",
-        "worker.engine",
+        "worker.engine.job",
     ),
     "ingest": ("numpy", "PIL.Image", "worker.child", "worker.ingestion_child", "core.modality.ingest"),
 }

@@ -44,6 +44,7 @@ class Worker:
         self._quit = threading.Event()
         self._stopping = False  # a plain flag: a signal handler may set it, but must not take a lock
         self._busy = False
+        self._in_message = False
         self._runner = self._make_runner(engine)
         self._threads = [threading.Thread(target=target, name=name, daemon=True) for target, name in self._loops()]
 
@@ -67,9 +68,11 @@ class Worker:
 
     def woken(self) -> None:
         """There is work: returns once it is done, so that a busy worker takes no wake-up that an idle one could."""
+        self._in_message = True
         self._wake.set()
         while (self._wake.is_set() or self._busy) and not self._stopping:
             time.sleep(0.02)
+        self._in_message = False
 
     def listen(self) -> None:
         """Take wake-ups in this (main) thread until told to stop."""
@@ -77,8 +80,11 @@ class Worker:
 
     def on_signal(self, _number: int, _frame: FrameType | None) -> None:
         """SIGTERM or SIGINT: leave `listen`; a worker that cannot is ended by force."""
-        if not self._stopping:
-            self._stopping = True
+        if self._stopping:
+            return
+        self._stopping = True
+        wakeups.leave()
+        if not self._in_message:  # Celery takes an exception there for a failure of the message
             raise SystemExit(0)
 
     def stop(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from celery import Celery
-from celery.worker import WorkController
+from celery.worker import WorkController, state
 from kombu.entity import Exchange
 from kombu.entity import Queue as BrokerQueue
 
@@ -48,8 +48,13 @@ class Waker:
         return True
 
 
+def leave() -> None:
+    """Let `listen` return after the message at hand; safe to call from a signal handler."""
+    state.should_stop = 0  # an exit status
+
+
 def listen(app: Celery, queue: Queue, name: str, woken: Callable[[], None]) -> None:
-    """Take wake-ups of one queue in this (main) thread until `SystemExit`; reconnects for ever."""
+    """Take wake-ups of one queue in this (main) thread until `leave` or `SystemExit`; reconnects for ever."""
     app.task(woken, name=TASKS[queue], ignore_result=True)
     app.finalize()
     WorkController(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 
 import psutil
 import pytest
@@ -40,7 +40,8 @@ def family(text: str) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
-def test_up_status_down(graftd: Run) -> None:
+def test_the_life_of_a_service(graftd: Run) -> None:
+    """Up, known to be up, a part dies and comes back, killed by force, up again, down."""
     begun = graftd("up", "--detach")
     assert begun.returncode == 0, begun.stderr
     assert "/docs" in begun.stdout
@@ -53,28 +54,24 @@ def test_up_status_down(graftd: Run) -> None:
     second = graftd("up")
     assert second.returncode == 1
     assert "is in use by graftd with process id" in second.stderr
+
+    next(process for process in everybody if "uvicorn" in process.cmdline()).kill()
+    deadline = monotonic() + 20
+    while graftd("status").returncode != 0:
+        assert monotonic() < deadline, "the API did not come back"
+
+    everybody = family(graftd("status").stdout)
+    everybody[0].send_signal(signal.SIGKILL)
+    assert psutil.wait_procs(everybody, 5)[1] == []
+    assert graftd("status").returncode == 3
+
+    assert graftd("up", "--detach").returncode == 0  # nothing that it left is in the way
+    everybody = family(graftd("status").stdout)
     began = monotonic()
     assert "has stopped" in graftd("down").stdout
     assert monotonic() - began < 10
     assert psutil.wait_procs(everybody, 2)[1] == []
-    assert graftd("status").returncode == 3
     assert "Nothing runs" in graftd("down").stdout
-
-
-def test_nothing_outlives_a_killed_graftd_and_a_dead_part_comes_back(graftd: Run) -> None:
-    assert graftd("up", "--detach").returncode == 0
-    everybody = family(graftd("status").stdout)
-    api = next(process for process in everybody if "uvicorn" in process.cmdline())
-    api.kill()
-    deadline = monotonic() + 20
-    while graftd("status").returncode != 0:
-        assert monotonic() < deadline, "the API did not come back"
-        sleep(0.2)
-    everybody = family(graftd("status").stdout)
-    everybody[0].send_signal(signal.SIGKILL)
-    assert psutil.wait_procs(everybody, 5)[1] == []
-    assert graftd("up", "--detach").returncode == 0  # nothing that it left is in the way
-    assert graftd("status").returncode == 0
 
 
 def test_a_port_in_use_is_named(graftd: Run) -> None:

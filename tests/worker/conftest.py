@@ -88,21 +88,26 @@ class Place:
             jobs.request(tx, TENANT, job_id, cancel=cancel)
         return time.monotonic()
 
-    def until_running(self, job_id: str, seconds: float = 20) -> None:
+    def until_running(self, job_id: str, seconds: float = 60) -> None:
         """Wait until the engine has begun."""
         self.until(lambda: any(kind == "step" for kind, _ in self.events(job_id)), seconds)
 
-    def until_done(self, *job_ids: str, seconds: float = 30) -> list[Job]:
+    def until_done(self, *job_ids: str, seconds: float = 60) -> list[Job]:
         """Wait until all are terminal."""
         self.until(lambda: all(self.job(job_id).state in TERMINAL for job_id in job_ids), seconds)
         return [self.job(job_id) for job_id in job_ids]
 
-    def until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+    def until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
         """Wait for something."""
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, "waited too long"
             time.sleep(0.02)
+
+    @property
+    def log(self) -> Path:
+        """Where worker processes write what they log."""
+        return self.settings.root / "worker.log"
 
     def worker(self, queue: str = "jobs", **settings: object) -> subprocess.Popen[bytes]:
         """Start a real worker process."""
@@ -116,9 +121,23 @@ class Place:
         environment = dict(os.environ) | {f"GRAFT_{key.upper()}": str(value) for key, value in values.items()}
         environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "tests.worker.light", "--queue", queue, "--engine", ENGINE]
-        process = subprocess.Popen(command, env=environment, cwd=ROOT)
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=log)
         self.processes.append(process)
         return process
+
+    def end(self) -> None:
+        """End the worker processes that still run."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(8)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def leftovers(self) -> list[str]:
         """What lies in the folder for work in progress or in the place for unfinished blobs."""
@@ -141,7 +160,4 @@ def sqlite_place(sqlite_store: Store, settings: Settings) -> Iterator[Place]:
 def _place(store: Store, settings: Settings) -> Iterator[Place]:
     place = Place(store, settings.model_copy(update={"lease_seconds": 2.0, "sweep_seconds": 0.3}))
     yield place
-    for process in place.processes:
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-        process.wait(10)
+    place.end()

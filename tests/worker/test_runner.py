@@ -1,12 +1,19 @@
 """One job, one child process: every way it can end."""
 
+import contextlib
+import threading
 import time
+from collections.abc import Callable
 
+import psycopg
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from core.contract.jobs import Job
 from core.contract.reports import Report
+from core.settings import Settings
 from core.store import jobs, models
+from core.store.store import Store
 from tests.worker.conftest import ENGINE, TENANT, Place
 from worker import children
 from worker.runner import JobRunner
@@ -104,6 +111,57 @@ def test_a_flood_of_events_is_gathered(sqlite_place: Place) -> None:
     assert metrics[250]["loss"] is None
     assert job.progress is not None
     assert job.progress.fraction == 0.999
+
+
+def test_a_cancel_that_comes_before_the_end_wins(place: Place) -> None:
+    """The engine does not hear it and finishes; what it made is thrown away all the same."""
+    job_id = place.submit("deaf", seconds=1.5)
+    kept = set(place.store.blobs.root.glob("??/*"))
+    asker = threading.Thread(target=lambda: (place.until_running(job_id), place.request(job_id, cancel=True)))
+    asker.start()
+    job = run(place, job_id)
+    asker.join()
+    assert (job.state, job.model_id, job.metrics) == ("cancelled", None, {})
+    assert set(place.store.blobs.root.glob("??/*")) == kept
+
+
+def test_a_database_that_drops_every_connection_costs_no_event(settings: Settings, postgres_url: str) -> None:
+    settings = settings.model_copy(update={"database_url": postgres_url, "lease_seconds": 5.0})
+    place = Place(Store.open(settings), settings)
+    job_id = place.submit("work", seconds=2)
+    ended = threading.Event()
+    cuts: list[int] = []
+
+    def cut() -> None:
+        url = postgres_url.replace("+psycopg", "")
+        kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+        while not ended.wait(0.25):
+            with psycopg.connect(url, autocommit=True) as connection:
+                row = connection.execute(kill + "AND datname = current_database()").fetchone()
+                cuts.append(row[0] if row else 0)
+
+    cutter = threading.Thread(target=cut)
+    runner = JobRunner(place.store, settings, lambda: False, ENGINE)
+    cutter.start()
+    try:
+        assert _patiently(lambda: runner.run_next("me"))
+    finally:
+        ended.set()
+        cutter.join()
+    assert sum(cuts) > 3
+    job = place.job(job_id)
+    assert (job.state, job.attempt) == ("succeeded", 1)
+    epochs = [data["epoch"] for kind, data in place.events(job_id) if kind == "metric"]
+    assert epochs == list(range(1, len(epochs) + 1))
+    assert len(epochs) >= 5
+    place.store.close()
+
+
+def _patiently(work: Callable[[], bool]) -> bool:
+    """Claiming may meet the cut; the worker's loop tries again."""
+    while True:
+        with contextlib.suppress(DBAPIError):
+            return work()
 
 
 def test_missing_model_and_data(sqlite_place: Place) -> None:

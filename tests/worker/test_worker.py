@@ -3,13 +3,17 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
 
 import psutil
 import pytest
 import redis
 
+from core.settings import Settings
 from core.store import workers
+from core.store.store import Store
 from core.wakeup import TASKS
+from migrations.run import upgrade
 from tests.worker.conftest import Place
 from worker import wakeups
 from worker.wakeups import Waker, make_app
@@ -34,6 +38,20 @@ def sqlite_braced(sqlite_place: Place, valkey_url: str) -> Place:
     return sqlite_place
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, valkey_server: str) -> Iterator[Place]:
+    """A place on SQLite with a broker and one worker, which several tests share."""
+    settings = Settings(data_dir=tmp_path_factory.mktemp("data"), broker_url=valkey_server)
+    store = Store.open(settings)
+    upgrade(store.db)
+    place = Place(store, settings)
+    place.worker(sweep_seconds=60)
+    ready(place)
+    yield place
+    place.end()
+    store.close()
+
+
 def ready(place: Place, count: int = 1) -> None:
     """Wait until the workers say that they are alive."""
 
@@ -41,22 +59,24 @@ def ready(place: Place, count: int = 1) -> None:
         with place.store.db.read() as tx:
             return len(workers.alive(tx, 5)) == count
 
-    place.until(alive)
+    place.until(alive, 60)
 
 
-def test_a_wake_up_starts_a_job_at_once(braced: Place) -> None:
-    braced.worker(sweep_seconds=60)
-    ready(braced)
-    bell = waker(braced)
-    first = braced.submit()
-    braced.until(lambda: bell.wake("jobs"))
-    braced.until_done(first)
-    job_id = braced.submit()
-    bell.wake("jobs")
-    (job,) = braced.until_done(job_id)
-    assert job.state == "succeeded"
-    assert job.started_at is not None
-    assert (job.started_at - job.created_at).total_seconds() < 1
+def test_a_wake_up_starts_a_job_at_once(running: Place) -> None:
+    """The worker looks by itself once a minute only, so it is the message that starts the job."""
+    bell = waker(running)
+    first = running.submit()
+    running.until(lambda: bell.wake("jobs"))
+    running.until_done(first)
+    waits = []
+    for _ in range(3):
+        job_id = running.submit()
+        bell.wake("jobs")
+        (job,) = running.until_done(job_id)
+        assert job.state == "succeeded"
+        assert job.started_at is not None
+        waits.append((job.started_at - job.created_at).total_seconds())
+    assert min(waits) < 0.5
 
 
 def test_doubled_wake_ups_and_two_workers_run_each_job_once(braced: Place) -> None:
@@ -79,9 +99,11 @@ def test_doubled_wake_ups_and_two_workers_run_each_job_once(braced: Place) -> No
 def test_work_is_found_without_a_broker(sqlite_place: Place) -> None:
     """The broker's address leads nowhere; the worker polls."""
     job_id = sqlite_place.submit()
-    sqlite_place.worker()
+    worker = sqlite_place.worker()
     assert sqlite_place.until_done(job_id)[0].state == "succeeded"
     assert not waker(sqlite_place).wake("jobs")
+    worker.terminate()
+    assert worker.wait(5) == 0
 
 
 def test_a_wiped_broker_loses_nothing(sqlite_braced: Place, valkey_url: str) -> None:
@@ -97,28 +119,28 @@ def test_a_wiped_broker_loses_nothing(sqlite_braced: Place, valkey_url: str) -> 
     client.close()
 
 
-def test_cancel_and_stop_act_within_two_seconds(sqlite_braced: Place) -> None:
-    sqlite_braced.worker()
+def test_cancel_and_stop_act_at_once(running: Place) -> None:
     cancelled, stopped, deaf = (
-        sqlite_braced.submit("work", seconds=60),
-        sqlite_braced.submit("work", seconds=60),
-        sqlite_braced.submit("deaf"),
+        running.submit("work", seconds=60),
+        running.submit("work", seconds=60),
+        running.submit("deaf"),
     )
-    sqlite_braced.until_running(cancelled)
-    asked = sqlite_braced.request(cancelled, cancel=True)
-    assert sqlite_braced.until_done(cancelled)[0].state == "cancelled"
-    assert time.monotonic() - asked < 2
-    sqlite_braced.until_running(stopped)
-    asked = sqlite_braced.request(stopped, cancel=False)
-    job = sqlite_braced.until_done(stopped)[0]
+    waker(running).wake("jobs")
+    running.until_running(cancelled)
+    asked = running.request(cancelled, cancel=True)
+    assert running.until_done(cancelled)[0].state == "cancelled"
+    assert time.monotonic() - asked < 3
+    running.until_running(stopped)
+    asked = running.request(stopped, cancel=False)
+    job = running.until_done(stopped)[0]
     assert job.state == "succeeded"
     assert job.model_id
-    assert time.monotonic() - asked < 2
-    sqlite_braced.until_running(deaf)
-    asked = sqlite_braced.request(deaf, cancel=True)
-    assert sqlite_braced.until_done(deaf)[0].state == "cancelled"
+    assert time.monotonic() - asked < 3
+    running.until_running(deaf)
+    asked = running.request(deaf, cancel=True)
+    assert running.until_done(deaf)[0].state == "cancelled"
     assert time.monotonic() - asked < 8  # soft, then by force after five seconds
-    assert sqlite_braced.leftovers() == []
+    assert running.leftovers() == []
 
 
 def test_a_killed_worker_takes_its_children_along_and_another_takes_over(braced: Place) -> None:
@@ -139,15 +161,14 @@ def test_a_killed_worker_takes_its_children_along_and_another_takes_over(braced:
     assert braced.leftovers() == []
 
 
-def test_a_killed_child_fails_its_job_alone(sqlite_braced: Place) -> None:
-    worker = sqlite_braced.worker()
-    doomed, next_one = sqlite_braced.submit("work", seconds=60), sqlite_braced.submit()
-    sqlite_braced.until_running(doomed)
-    busiest = [p for p in psutil.Process(worker.pid).children(recursive=True) if not p.children()]
-    for process in busiest:
-        if any("forkserver" in part for part in process.cmdline()) and process.ppid() != worker.pid:
-            process.kill()
-    failed, fine = sqlite_braced.until_done(doomed, next_one)
+def test_a_killed_child_fails_its_job_alone(running: Place) -> None:
+    doomed, next_one = running.submit("work", seconds=60), running.submit()
+    waker(running).wake("jobs")
+    running.until_running(doomed)
+    fork_server = psutil.Process(running.processes[0].pid).children()
+    (child,) = [child for process in fork_server for child in process.children()]
+    child.kill()
+    failed, fine = running.until_done(doomed, next_one)
     assert failed.error is not None
     assert (failed.error.code, failed.error.details["exit_code"]) == ("worker_killed", -signal.SIGKILL)
     assert fine.state == "succeeded"
@@ -155,7 +176,7 @@ def test_a_killed_child_fails_its_job_alone(sqlite_braced: Place) -> None:
 
 def test_a_frozen_worker_cannot_write_any_more(sqlite_braced: Place) -> None:
     frozen = sqlite_braced.worker()
-    job_id = sqlite_braced.submit("work", seconds=4)
+    job_id = sqlite_braced.submit("work", seconds=3)
     sqlite_braced.until_running(job_id)
     os.kill(frozen.pid, signal.SIGSTOP)
     sqlite_braced.worker()
@@ -168,19 +189,21 @@ def test_a_frozen_worker_cannot_write_any_more(sqlite_braced: Place) -> None:
     assert len(list((sqlite_braced.settings.root / "blobs").glob("??/*"))) == 4  # content, manifest, bundle, report
 
 
-def test_sigterm_hands_the_job_back(braced: Place) -> None:
-    worker = braced.worker()
-    job_id = braced.submit("once")
-    braced.until_running(job_id)
+def test_sigterm_hands_the_job_back(sqlite_braced: Place) -> None:
+    worker = sqlite_braced.worker()
+    job_id = sqlite_braced.submit("once")
+    sqlite_braced.until(lambda: waker(sqlite_braced).wake("jobs"))
+    sqlite_braced.until_running(job_id)
     began = time.monotonic()
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(6) == 0
     assert time.monotonic() - began < 5
-    assert braced.job(job_id).state == "queued"
-    with braced.store.db.read() as tx:
+    assert sqlite_braced.job(job_id).state == "queued"
+    assert "Traceback" not in sqlite_braced.log.read_text()
+    with sqlite_braced.store.db.read() as tx:
         assert workers.alive(tx, 60) == []
-    braced.worker()
-    assert braced.until_done(job_id)[0].state == "succeeded"
+    sqlite_braced.worker()
+    assert sqlite_braced.until_done(job_id)[0].state == "succeeded"
 
 
 def test_a_poison_job_gives_up_after_its_attempts(sqlite_braced: Place) -> None:
