@@ -8,14 +8,13 @@ import structlog
 from fastapi.sse import format_sse_event
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.jobs.tailer import Feed, Tailer
+from app.jobs.tailer import Feed, Tailer, Wire, to_wire
 from core.contract.errors import NotFoundError
-from core.contract.jobs import Event
 from core.store import events, jobs
 from core.store.store import Store
 
 KEEP_ALIVE_SECONDS = 15.0
-READ_AT_ONCE = 500
+AT_ONCE = 100  # bounds what a client that does not read can hold
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 _HELLO = format_sse_event(comment="connected", retry=1000)
 _KEEP_ALIVE = format_sse_event(comment="keep-alive")
@@ -42,25 +41,25 @@ async def stream(
                 return
             if new:
                 seq = new[-1].seq
-                yield b"".join(_event(event) for event in new)
+                yield b"".join(event.data for event in new)
             elif not await _wait(changed, keep_alive):
                 yield _KEEP_ALIVE
 
 
-async def _next(store: Store, feed: Feed, job_id: str, seq: int) -> list[Event]:
+async def _next(store: Store, feed: Feed, job_id: str, seq: int) -> list[Wire]:
     if feed.last_seq is None or feed.last_seq <= seq:
         return []  # not looked yet, or nothing new
     if feed.covers(seq):
-        return feed.since(seq)
+        return feed.since(seq, AT_ONCE)
     return await asyncio.to_thread(_read, store, job_id, seq)
 
 
-def _read(store: Store, job_id: str, seq: int) -> list[Event]:
+def _read(store: Store, job_id: str, seq: int) -> list[Wire]:
     with store.db.read() as tx:
-        return events.after(tx, job_id, seq, READ_AT_ONCE)
+        return [to_wire(event) for event in events.after(tx, job_id, seq, AT_ONCE)]
 
 
-def _over(feed: Feed, new: list[Event], seq: int) -> bool:
+def _over(feed: Feed, new: list[Wire], seq: int) -> bool:
     return feed.ended and not new and (feed.last_seq is None or feed.last_seq <= seq)
 
 
@@ -72,10 +71,6 @@ async def _ending(store: Store, tenant: str, job_id: str) -> bytes | None:
     with contextlib.suppress(NotFoundError):
         return format_sse_event(event="end", data_str=await asyncio.to_thread(read))
     return format_sse_event(event="end", data_str="null")
-
-
-def _event(event: Event) -> bytes:
-    return format_sse_event(id=str(event.seq), event=event.kind, data_str=event.model_dump_json())
 
 
 async def _wait(changed: asyncio.Event, seconds: float) -> bool:

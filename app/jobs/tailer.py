@@ -5,8 +5,10 @@ import contextlib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 import structlog
+from fastapi.sse import format_sse_event
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.contract.jobs import TERMINAL, Event
@@ -21,13 +23,26 @@ REMEMBERED = 500
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True)
+class Wire:
+    """An event as it goes over the wire; made once, whatever the number of watchers."""
+
+    seq: int
+    data: bytes
+
+
+def to_wire(event: Event) -> Wire:
+    """Encode an event for a stream."""
+    return Wire(event.seq, format_sse_event(id=str(event.seq), event=event.kind, data_str=event.model_dump_json()))
+
+
 @dataclass
 class Feed:
     """What is known of one job. Watchers that keep up are served from `recent`; others read the database."""
 
     last_seq: int | None = None
     ended: bool = False
-    recent: deque[Event] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    recent: deque[Wire] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     watchers: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -35,9 +50,9 @@ class Feed:
         """Whether `recent` holds every event after `seq`."""
         return self.last_seq == seq or bool(self.recent and self.recent[0].seq <= seq + 1)
 
-    def since(self, seq: int) -> list[Event]:
-        """Events after `seq` that are remembered."""
-        return [event for event in self.recent if event.seq > seq]
+    def since(self, seq: int, limit: int) -> list[Wire]:
+        """Remembered events after `seq`, at most `limit`."""
+        return list(islice((event for event in self.recent if event.seq > seq), limit))
 
     def tell(self) -> None:
         """Wake every watcher; each waits on the event it saw last."""
@@ -122,14 +137,14 @@ class Tailer:
                 feed.last_seq, feed.ended = tail.last_seq, tail.state in TERMINAL
             feed.tell()
 
-    def _read(self, known: dict[str, int | None]) -> dict[str, tuple[Tail | None, list[Event]]]:
+    def _read(self, known: dict[str, int | None]) -> dict[str, tuple[Tail | None, list[Wire]]]:
         with self._store.db.read() as tx:
             tails = events.tails(tx, list(known))
-            found: dict[str, tuple[Tail | None, list[Event]]] = {}
+            found: dict[str, tuple[Tail | None, list[Wire]]] = {}
             for job_id, seq in known.items():
                 tail = tails.get(job_id)
                 behind = 0 if tail is None or seq is None else tail.last_seq - seq
                 # Far behind (or new here): watchers read the database; what is remembered must have no gap.
                 new = events.after(tx, job_id, seq or 0, behind) if 0 < behind <= REMEMBERED else []
-                found[job_id] = (tail, new)
+                found[job_id] = (tail, [to_wire(event) for event in new])
         return found
