@@ -58,6 +58,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112  # EXIF tag
+_TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF tags
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 # Covers the largest `ImagePrepare` (1024 pixels, crop 0.8) without enlarging.
 _ENOUGH = 1280
@@ -174,7 +175,7 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
             code="unsupported_format",
             hint="Convert it to JPEG or PNG (GIF, BMP, WebP, TIFF and PPM are read too).",
         ) from error
-    width, height = image.size
+    width, height = _largest(image)
     if width * height > max_pixels:
         image.close()
         raise UnreadableItemError(
@@ -183,6 +184,15 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
             hint="Scale it down, or raise GRAFT_MAX_PIXELS.",
         )
     return image
+
+
+def _largest(image: ImageFile.ImageFile) -> tuple[int, int]:
+    """Width and height that the header makes the decoder allocate: a tile of a TIFF may be larger than its image."""
+    sides = [image.size]
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tags = image.tag_v2
+        sides.append((int(tags.get(_TILE_WIDTH, 0)), int(tags.get(_TILE_LENGTH, 0))))
+    return max(sides, key=lambda side: side[0] * side[1])
 
 
 def _draft(image: ImageFile.ImageFile) -> None:

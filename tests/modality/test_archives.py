@@ -408,6 +408,13 @@ def test_damage_never_escapes_as_another_error(tmp_path):
     assert {"read", "unreadable_archive"} <= outcomes
 
 
+def test_entry_that_reaches_into_the_directory(tmp_path):
+    data = make_zip({"a.bin": bytes(99)})
+    for field in (20, 24):
+        data = patched(data, central(data, "a.bin") + field, "<I", 120)
+    assert refused(tmp_path, data).code == "unreadable_archive"
+
+
 def test_damaged_middle_of_a_tar(tmp_path):
     data = bytearray(make_tar({"a.png": bytes(100), "b.png": bytes(100)}))
     data[1024:1034] = b"??????????"

@@ -165,6 +165,23 @@ def test_size_is_checked_before_decoding():
     assert refused(image_bytes(0, (20, 10)), max_pixels=199).code == "image_too_large"
 
 
+def tiled_tiff(side: int) -> bytes:
+    """A 32 x 32 grey TIFF whose only tile claims `side` x `side` pixels."""
+    data = zlib.compress(bytes(1024 * 1024))
+    at = 8 + 2 + 12 * 10 + 4
+    tags = {256: 32, 257: 32, 258: 8, 259: 8, 262: 1, 277: 1, 322: side, 323: side, 324: at, 325: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + data
+
+
+def test_a_tile_larger_than_its_image_is_checked_too():
+    """A 1 MB file with one tile of 32,768 x 32,768 would cost a gigabyte."""
+    assert decode(tiled_tiff(1024), max_pixels=2_000_000).size == (32, 32)
+    error = refused(tiled_tiff(32768), max_pixels=40_000_000)
+    assert error.code == "image_too_large"
+    assert "32768 x 32768" in error.message
+
+
 def test_large_image_below_the_limit_makes_no_warning():
     flat = saved(Image.new("1", (12_000, 8_000)), "PNG")
     with warnings.catch_warnings():

@@ -69,6 +69,14 @@ def test_a_pile_of_copies_goes_to_train():
     assert Counter(splits) == {"train": 70, "validation": 15, "test": 15}
 
 
+def test_every_split_gets_a_unit_even_beside_a_large_pile():
+    for units in (["a", "b"], ["a", "b", "c"]):
+        splits = made([0] * (len(units) + 97), groups=units + ["pile"] * 97)
+        assert Counter(splits[: len(units)])["test"] == len(units) - 1
+        assert Counter(splits[: len(units)])["validation"] == 1
+        assert set(splits[len(units) :]) == {"train"}
+
+
 def test_seed_and_class_matter():
     labels = [0] * 40 + [1] * 40
     first = made(labels, 0)
