@@ -46,7 +46,12 @@ class BodyLimit:
 
 def too_large(limit: int, *, code: str = "too_large") -> TooLargeError:
     """The error for a body above `limit` bytes."""
-    return TooLargeError(f"The body is too large: at most {limit:,} bytes.", code=code, details={"limit_bytes": limit})
+    return TooLargeError(
+        f"The body is too large: at most {limit:,} bytes.",
+        code=code,
+        hint="Send less in one request, or have the service's limit raised.",
+        details={"limit_bytes": limit},
+    )
 
 
 def content_length(scope: Scope) -> int | None:

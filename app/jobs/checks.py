@@ -98,7 +98,7 @@ def _card_of_model(tx: Connection, tenant: str, model_id: str) -> BaseModelCard 
     if not _MODEL_ID.fullmatch(model_id):
         raise unknown
     try:
-        manifest = models.get(tx, tenant, model_id).manifest
+        manifest = models.hold(tx, tenant, model_id).manifest
     except NotFoundError as error:
         raise unknown from error
     try:

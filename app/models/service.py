@@ -58,8 +58,8 @@ def remove(store: Store, tenant: str, model_id: str) -> str:
 
     `NotFoundError`, or `ConflictError` while a job starts from it.
     """
-    with store.db.write(blobs=True) as tx:
-        model = models.get(tx, tenant, model_id)
+    with store.db.write() as tx:
+        model = models.hold(tx, tenant, model_id)
         if users := models.in_use(tx, model_id):
             raise ConflictError(
                 f"Model {model_id} is in use by {users[0]}" + (f" and {len(users) - 1} more." if users[1:] else "."),
@@ -67,7 +67,10 @@ def remove(store: Store, tenant: str, model_id: str) -> str:
                 hint="Wait until these jobs have finished, or cancel them.",
                 details={"jobs": users},
             )
-        for sha256 in models.remove(tx, tenant, model_id):
+        unnamed = models.remove(tx, tenant, model_id)
+    # Only now that the row is gone for good: a crash in between leaves a file without a row, never the reverse.
+    with store.db.write(blobs=True) as tx:
+        for sha256 in unnamed:
             if not datasets.is_named(tx, sha256):
                 store.blobs.remove(sha256)
     return model.sha256

@@ -1,5 +1,6 @@
 """Line charts: learning curves and regularisation paths."""
 
+import math
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -67,9 +68,10 @@ def _chart(group: list[Series], report: Report, name: str, share: bool) -> Marku
 
 
 def _y_axis(y: Scale, marks: list[float], share: bool) -> Markup:
+    decimals = 0 if all(math.isclose(100 * mark, round(100 * mark)) for mark in marks) else 1
     return join(
         line(LEFT, y(mark), WIDTH - RIGHT, y(mark))
-        + text(LEFT - 8, y(mark) + 4, percent(mark, 0) if share else f"{mark:g}", anchor="end")
+        + text(LEFT - 8, y(mark) + 4, percent(mark, decimals) if share else f"{mark:g}", anchor="end")
         for mark in marks
     )
 

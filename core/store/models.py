@@ -56,6 +56,12 @@ def get(tx: Connection, tenant: str, model_id: str) -> Model:
     return _record(row)
 
 
+def hold(tx: Connection, tenant: str, model_id: str) -> Model:
+    """Like `get`, but until `tx` (which writes) ends nobody else can hold or remove the model."""
+    tx.execute(select(T.id).where(T.id == model_id, T.tenant == tenant).with_for_update())
+    return get(tx, tenant, model_id)
+
+
 def page(tx: Connection, tenant: str, *, cursor: str | None = None, limit: int = 20) -> Page[Model]:
     """The tenant's models, newest first."""
     rows, more = fetch(tx, select(models).where(T.tenant == tenant), models, cursor=cursor, limit=limit)

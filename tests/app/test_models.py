@@ -197,6 +197,15 @@ def test_a_bundle_that_two_models_share_stays_until_the_last(sqlite_client: Test
     assert not sqlite_store.blobs.exists(one.model.sha256)
 
 
+def test_a_bundle_that_was_also_uploaded_as_a_data_set_stays(
+    sqlite_client: TestClient, sqlite_store: Store, bundle: Bundle
+) -> None:
+    upload = {"params": {"name": "bundle"}, "content": bundle.zip, "headers": {"Content-Type": "application/zip"}}
+    assert sqlite_client.post("/datasets", **upload).json()["sha256"] == bundle.model.sha256  # type: ignore[arg-type]
+    assert sqlite_client.delete(f"/models/{bundle.model.id}").status_code == 204
+    assert sqlite_store.blobs.exists(bundle.model.sha256)
+
+
 def test_a_model_that_a_job_starts_from_is_kept(sqlite_client: TestClient, sqlite_store: Store, bundle: Bundle) -> None:
     job_id = new_id("job")
     with sqlite_store.db.write() as tx:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from app.reports import words
 from app.reports.confusion import confusion_chart, worst_pairs
+from app.reports.lines import curve_charts
 from app.reports.page import Extras, render
 from app.reports.svg import columns, shorten, ticks
 from core.contract.base import new_id, now
@@ -339,6 +340,14 @@ def test_the_curve_in_words() -> None:
     assert "λ = 0.001 " in words.learning(path, -3.0)
     assert "λ = 3.8 × 10⁻⁷ " in words.learning(path, -6.42)
     assert "λ = 10 " in words.learning(path, 1.0)
+
+
+def test_a_flat_curve_looks_flat() -> None:
+    report = sample_report(3)
+    flat = [point.model_copy(update={"validation_accuracy": 1.0}) for point in report.curve]
+    accuracy_chart = curve_charts(report.model_copy(update={"curve": flat}))[1]
+    marks = [e.text for e in ElementTree.fromstring(str(accuracy_chart)).iter("text") if "%" in (e.text or "")]
+    assert [(mark or "").replace(words.SPACE, "") for mark in marks] == ["90.0%", "92.5%", "95.0%", "97.5%", "100.0%"]
 
 
 def test_classes_in_words() -> None:
