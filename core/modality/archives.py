@@ -110,7 +110,7 @@ def clean_name(name: str) -> str | None:
     """
     if not name or len(name) > MAX_NAME or name.startswith("/") or "\\" in name or name[1:2] == ":":
         return None
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+    if not name.isprintable() and any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
         return None
     parts = [part for part in unicodedata.normalize("NFC", name).split("/") if part not in ("", ".")]
     return None if not parts or ".." in parts else "/".join(parts)

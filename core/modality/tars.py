@@ -86,8 +86,8 @@ def _checksum_is_right(header: bytes) -> bool:
     except ValueError:
         return False
     blank = header[:148] + b" " * 8 + header[156:]
-    signed = sum(byte - 256 if byte > 127 else byte for byte in blank)
-    return wanted in (sum(blank), signed)
+    # Some old programs summed signed bytes.
+    return wanted == sum(blank) or wanted == sum(blank) - 256 * sum(byte > 127 for byte in blank)
 
 
 def _number(digits: bytes) -> int:
