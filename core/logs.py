@@ -8,7 +8,7 @@ from typing import cast
 import structlog
 from structlog.typing import Processor
 
-_QUIET = ("celery", "kombu", "amqp", "redis", "alembic", "sqlalchemy", "uvicorn.access", "httpx", "PIL", "urllib3")
+_OURS = ("app", "core", "graftd", "migrations", "worker", "__main__")
 
 
 def configure(program: str, *, level: int = logging.INFO) -> None:
@@ -45,9 +45,9 @@ def configure(program: str, *, level: int = logging.INFO) -> None:
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(level)
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    root.setLevel(max(level, logging.WARNING))  # libraries speak up only when something is wrong
+    for name in _OURS:
+        logging.getLogger(name).setLevel(level)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -7,6 +7,7 @@ pipe means that the parent is gone, and the child ends at once.
 import faulthandler
 import json
 import math
+import multiprocessing
 import os
 import resource
 import signal
@@ -90,6 +91,7 @@ def _settle() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICE)
     faulthandler.enable()
+    multiprocessing.set_start_method("fork", force=True)  # its locks have no name, so a killed child leaves none behind
 
 
 def _finite(value: Any) -> Any:
