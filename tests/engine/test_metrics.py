@@ -65,3 +65,9 @@ def test_the_bootstrap_is_repeatable_for_a_seed(items):
     counts = metrics.confusion(items[0], items[2], 5)
     first, second = (metrics.macro_f1_interval(counts, np.random.default_rng(7)) for _ in range(2))
     assert first == second
+
+
+@pytest.mark.parametrize("n", [1, 7, 60, 1000])
+def test_wilson_interval_holds_the_share_at_both_ends(n):
+    assert metrics.wilson(n, n)[1] == 1.0
+    assert metrics.wilson(0, n)[0] == 0.0

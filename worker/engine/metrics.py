@@ -46,7 +46,10 @@ def wilson(right: int, n: int, z: float = Z95) -> tuple[float, float]:
     centre = share + z * z / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    # At the ends the bound is exact; rounding would put it on the wrong side of the share itself.
+    low = 0.0 if right == 0 else max(0.0, (centre - half) / scale)
+    high = 1.0 if right == n else min(1.0, (centre + half) / scale)
+    return low, high
 
 
 def confusion(truth: Ints, predicted: Ints, classes: int) -> NDArray[np.int64]:
