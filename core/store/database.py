@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.sql import ColumnElement
 
 _BLOB_LOCK = 0x67726166  # key of the PostgreSQL advisory lock that serialises blob adoption and removal
+_IDLE_SECONDS = 30
 
 
 class Database:
@@ -29,6 +30,8 @@ class Database:
         if self.is_sqlite:
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            event.listen(self.engine, "connect", _configure_postgresql)
 
     def _options(self) -> dict[str, Any]:
         if self.is_sqlite:
@@ -70,6 +73,12 @@ def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _configure_postgresql(connection: Any, _record: object) -> None:
+    """A process that froze in a transaction must not hold its locks for ever."""
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'")
+    connection.commit()
 
 
 def _begin_sqlite(connection: Connection) -> None:

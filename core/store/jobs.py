@@ -237,7 +237,9 @@ def reconcile(tx: Connection, max_attempts: int) -> int:
 
     Returns how many jobs were touched.
     """
-    lost = list(tx.execute(select(T.id, T.attempt, T.cancel_requested).where(*_lost(tx)).with_for_update()))
+    lost = list(
+        tx.execute(select(T.id, T.attempt, T.cancel_requested).where(*_lost(tx)).with_for_update(skip_locked=True))
+    )
     for row in lost:
         fence = Fence(row.id, row.attempt)
         if row.cancel_requested:

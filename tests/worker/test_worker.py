@@ -1,7 +1,9 @@
 """Real worker processes: waking, stopping, losing them, losing the broker."""
 
+import contextlib
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
 
@@ -178,7 +180,7 @@ def test_a_frozen_worker_cannot_write_any_more(sqlite_braced: Place) -> None:
     frozen = sqlite_braced.worker()
     job_id = sqlite_braced.submit("work", seconds=3)
     sqlite_braced.until_running(job_id)
-    os.kill(frozen.pid, signal.SIGSTOP)
+    freeze(sqlite_braced, frozen.pid)
     sqlite_braced.worker()
     sqlite_braced.until(lambda: sqlite_braced.job(job_id).attempt == 2)
     os.kill(frozen.pid, signal.SIGCONT)
@@ -187,6 +189,20 @@ def test_a_frozen_worker_cannot_write_any_more(sqlite_braced: Place) -> None:
     states = [data["state"] for kind, data in sqlite_braced.events(job_id) if kind == "state"]
     assert states == ["queued", "running", "queued", "running", "succeeded"]
     assert len(list((sqlite_braced.settings.root / "blobs").glob("??/*"))) == 4  # content, manifest, bundle, report
+
+
+def freeze(place: Place, pid: int) -> None:
+    """Stop a process, but not in the middle of a write: on SQLite nobody else could write then."""
+    while True:
+        os.kill(pid, signal.SIGSTOP)
+        with contextlib.closing(sqlite3.connect(place.store.db.url.database or "", timeout=0.3)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                os.kill(pid, signal.SIGCONT)
+                continue
+            connection.execute("ROLLBACK")
+            return
 
 
 def test_sigterm_hands_the_job_back(sqlite_braced: Place) -> None:
