@@ -1,7 +1,7 @@
 """A job's data: manifests read, checked, split into training, validation and held-out items."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -73,6 +73,17 @@ class JobData:
     def evaluated_on(self) -> Literal["test_split", "evaluation_dataset"]:
         """Where the held-out items come from."""
         return "test_split" if self.held_out.collection.role == "source" else "evaluation_dataset"
+
+    def merged(self) -> "JobData":
+        """The same with the validation items among the training items, for methods that validate by themselves."""
+        train, more = self.train, self.validation
+        indices = np.concatenate([train.indices, more.indices])
+        labels = np.concatenate([train.labels, more.labels])
+        return replace(
+            self,
+            train=Items(train.collection, indices, labels),
+            validation=Items(train.collection, indices[:0], labels[:0]),
+        )
 
     def close(self) -> None:
         """Close the data sets' files."""

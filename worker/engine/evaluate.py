@@ -37,19 +37,17 @@ class Evaluation:
 
 
 def temperature(validation: Floats, labels: Ints, out_of_fold: Floats | None, train_labels: Ints) -> Temperature:
-    """Fit on the validation split; on out-of-fold predictions of training items where that is too small; else 1."""
-    if len(labels) >= ENOUGH:
-        return Temperature(fit_temperature(validation, labels), len(labels))
-    few = f"There are only {len(labels)} validation items, so the temperature"
+    """Fit on out-of-fold logits of training items, where there are such; else on the validation split; else 1."""
     if out_of_fold is not None:
         known = np.isfinite(out_of_fold).all(axis=1)
-        if known.sum() >= ENOUGH:
-            return Temperature(
-                fit_temperature(out_of_fold[known], train_labels[known]),
-                int(known.sum()),
-                f"{few} was fitted on cross-validated predictions of the training items.",
-            )
-    return Temperature(1.0, 0, f"{few} could not be fitted and is 1: take the confidences with care.")
+        validation, labels = out_of_fold[known], train_labels[known]
+    if len(labels) >= ENOUGH:
+        return Temperature(fit_temperature(validation, labels), len(labels))
+    return Temperature(
+        1.0,
+        0,
+        f"Only {len(labels)} items could be used to fit the temperature, so it is 1: take the confidences with care.",
+    )
 
 
 def evaluate(

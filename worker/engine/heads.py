@@ -64,7 +64,8 @@ class Head:
     def tensors(self) -> dict[str, Floats]:
         """The head's tensors by name: `weight`, `bias` and, where they are, `mean` and `scale`."""
         parts = {"weight": self.weight, "bias": self.bias, "mean": self.mean, "scale": self.scale}
-        return {name: part for name, part in parts.items() if part is not None}
+        # In C order: safetensors writes the memory of an array as it lies, transposed or not.
+        return {name: np.ascontiguousarray(part) for name, part in parts.items() if part is not None}
 
     def as_module(self) -> "HeadModule":
         """The same head as a module that can be trained."""

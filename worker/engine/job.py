@@ -64,7 +64,7 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
             wishes.check()
             evaluation, said = _measure(task, trained, features)
             sink("metric", {metric.name: metric.value for metric in evaluation.metrics})
-        job = Finished(spec, inputs, base, data, trained, evaluation, said)
+        job = Finished(spec, inputs, base, trained, evaluation, said)
         with steps.step("export") as note:
             wishes.check()
             bundle, manifest = _export(job, places, cache, features, steps)
@@ -77,7 +77,7 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
 
 def _measure(task: Task, trained: Trained, features: FrozenFeatures) -> tuple[Evaluation, list[str]]:
     """Fit the temperature on validation items, measure on held-out ones; returns the figures and the notes."""
-    data = task.data
+    data = trained.data
     validation, held_out = (_logits(trained, items, features) for items in (data.validation, data.held_out))
     scale = temperature(validation, data.validation.labels, trained.out_of_fold, data.train.labels)
     found = evaluate(held_out, data.held_out, scale, data.classes, task.rng())

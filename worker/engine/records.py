@@ -23,10 +23,14 @@ class Finished:
     spec: JobSpec
     inputs: Inputs
     base: Base
-    data: JobData
     trained: Trained
     evaluation: Evaluation
     notes: list[str]
+
+    @property
+    def data(self) -> JobData:
+        """The data as they were used."""
+        return self.trained.data
 
 
 def manifest(job: Finished, parity: Parity, *, device: torch.device, seconds: float) -> ModelManifest:

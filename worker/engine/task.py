@@ -44,6 +44,8 @@ class Task:
 class Trained:
     """A trained model: a head on the frozen base model, or on a network that was trained with it."""
 
+    data: JobData
+    """The split as the method really used it."""
     head: Head
     backbone: Backbone | None = None
     """The network if it was trained, on the CPU; None where it is the base model as it was."""

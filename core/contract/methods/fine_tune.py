@@ -35,7 +35,12 @@ class FineTune(MethodOptions):
     batch_size: int = Field(default=32, ge=2, le=1024, description="Items in one step.")
     optimiser: Literal["adamw", "sgd"] = Field(default="adamw", description="SGD runs with Nesterov momentum 0.9.")
     head_lr: float = Field(default=1e-3, gt=0, le=10, description="Peak learning rate of the head.")
-    backbone_lr: float = Field(default=1e-4, ge=0, le=10, description="Peak learning rate of the base model.")
+    backbone_lr: float = Field(
+        default=1e-4,
+        ge=0,
+        le=10,
+        description="Peak learning rate of the base model; from scratch `head_lr` holds for all.",
+    )
     weight_decay: float = Field(
         default=0.01, ge=0, le=1, description="Decoupled weight decay; not on biases and norms."
     )

@@ -17,13 +17,14 @@ class LinearProbe(MethodOptions):
 
     name: Literal["linear_probe"] = "linear_probe"
     solver: Literal["ridge", "lbfgs"] = Field(
-        default="lbfgs",
+        default="ridge",
         description="`ridge`: closed form, regularisation by exact leave-one-out; `lbfgs`: logistic regression, "
         "regularisation by cross-validation.",
     )
     regularisation: float | Literal["auto"] = Field(
         default="auto",
-        description="L2 penalty (lambda), per training item; `auto` chooses it on the training data alone.",
+        description="L2 penalty (lambda), per training item; `auto` chooses it on the training data alone. The "
+        "validation split is trained on too: a probe validates itself.",
     )
     normalise: Literal["l2", "standardise", "none"] = Field(
         default="l2", description="What is done to the features before the classifier."

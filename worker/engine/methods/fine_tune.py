@@ -9,6 +9,7 @@ import copy
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from core.contract.reports import CurvePoint
 from worker.engine import augment, loop
 from worker.engine.backbones import Base
 from worker.engine.calibration import calibrated_nll
+from worker.engine.data import Items
 from worker.engine.feeds import Floats, embed_images, feature_feed, image_feed
 from worker.engine.heads import Head
 from worker.engine.images import ImageCache
@@ -65,14 +67,21 @@ def run(task: Task) -> Trained:
 
 def _first_head(task: Task, options: FineTune) -> Head:
     """A linear probe on the frozen features, or small random weights."""
-    classes, width = len(task.data.classes), task.base.identity.card.width
-    if options.head_start and options.init == "pretrained":
-        train = task.data.train
-        control = linear_probe.Control(check=task.wishes.check)
-        features = task.features(train)
-        return linear_probe.fit(features, train.labels, classes, LinearProbe(), rng=task.rng(), control=control).head
-    weight = task.rng().normal(0, 0.01, (classes, width)).astype(np.float32)
-    return Head(weight, np.zeros(classes, dtype=np.float32))
+    if _probed(options):
+        return _probe(task, task.data.train).head
+    shape = len(task.data.classes), task.base.identity.card.width
+    weight = task.rng().normal(0, 0.01, shape).astype(np.float32)
+    return Head(weight, np.zeros(shape[0], dtype=np.float32))
+
+
+def _probed(options: FineTune) -> bool:
+    return options.head_start and options.init == "pretrained"
+
+
+def _probe(task: Task, items: Items) -> linear_probe.Fitted:
+    control = linear_probe.Control(check=task.wishes.check)
+    classes = len(task.data.classes)
+    return linear_probe.fit(task.features(items), items.labels, classes, LinearProbe(), rng=task.rng(), control=control)
 
 
 def _train_head(task: Task, options: FineTune, head: Head) -> Trained:
@@ -89,11 +98,10 @@ def _train_head(task: Task, options: FineTune, head: Head) -> Trained:
 
     def validate() -> Validation:
         assert validation is not None
-        return _validation(_finite(method)(validation), data.validation.labels)
+        return _validation(method, validation, data.validation.labels)
 
     outcome = _loop(task, options, method, feed, validate=None if validation is None else validate)
-    start = _start(head, options, outcome)
-    return Trained(_finite(method), start=start, curve=outcome.curve, notes=_story(outcome, options))
+    return _trained(task, options, method, outcome)
 
 
 def _train_network(task: Task, options: FineTune, head: Head) -> Trained:
@@ -120,27 +128,28 @@ def _train_network(task: Task, options: FineTune, head: Head) -> Trained:
             embedding = embed_images(
                 backbone.module, images, device=task.device, pool=pool, autocast=precision, check=task.wishes.check
             )
-            return _validation(_finite(method)(embedding), data.validation.labels)
+            return _validation(method, embedding, data.validation.labels)
 
         outcome = _loop(
             task, options, method, feed, validate=validate if len(data.validation) else None, precision=precision
         )
     move(method.module, torch.device("cpu"))
     method.module.eval()
-    trained = _finite(method)
     unchanged = options.freeze == "all" or (outcome.best_epoch == 0 and options.init == "pretrained")
-    return Trained(
-        trained,
-        None if unchanged else backbone,
-        start=_start(head, options, outcome),
-        curve=outcome.curve,
-        notes=_story(outcome, options),
-    )
+    return replace(_trained(task, options, method, outcome), backbone=None if unchanged else backbone)
 
 
-def _start(head: Head, options: FineTune, outcome: loop.Outcome) -> Head | None:
-    """The probe that training started from, unless it is what came out."""
-    return head if options.init == "pretrained" and options.head_start and outcome.best_epoch != 0 else None
+def _trained(task: Task, options: FineTune, method: loop.Method, outcome: loop.Outcome) -> Trained:
+    """The trained head; where nothing beat the probe it started from, that probe, now fitted on all source items."""
+    notes = _story(outcome, options)
+    if not _probed(options):
+        return Trained(task.data, _finite(method), curve=outcome.curve, notes=notes)
+    if outcome.best_epoch != 0:
+        start = _probe(task, task.data.train).head
+        return Trained(task.data, _finite(method), start=start, curve=outcome.curve, notes=notes)
+    merged = task.data.merged()
+    fitted = _probe(task, merged.train)
+    return Trained(merged, fitted.head, out_of_fold=fitted.out_of_fold, curve=outcome.curve, notes=notes)
 
 
 def _loop(
@@ -179,8 +188,13 @@ def _loop(
     )
 
 
-def _validation(logits: Floats, labels: Ints) -> Validation:
+def _validation(method: loop.Method, embedding: Floats, labels: Ints) -> Validation:
     """The loss is the one after temperature scaling: a model is served calibrated, so its scale must not decide."""
+    head = _finite(method)
+    with np.errstate(all="ignore"):
+        logits = head(embedding)
+    if not np.isfinite(logits).all():
+        raise _diverged("The network's outputs are not finite.")
     return Validation(calibrated_nll(logits, labels), float((logits.argmax(axis=1) == labels).mean()))
 
 
@@ -195,7 +209,8 @@ def _story(outcome: loop.Outcome, options: FineTune) -> list[str]:
         notes.append("There are no validation items, so the weights of the last step were kept.")
     elif outcome.best_epoch == 0 and options.head_start and options.init == "pretrained":
         notes.append(
-            "No epoch was better on validation than the linear probe it started from, so the model is that probe."
+            "No epoch was better on validation than the linear probe it started from, so the model is that probe, "
+            "fitted once more on training and validation items together."
         )
     else:
         notes.append(f"The weights are those after epoch {outcome.best_epoch:.3g}, the best on validation.")
@@ -206,12 +221,16 @@ def _finite(method: loop.Method) -> Head:
     try:
         return method.deployable()
     except ValueError as error:
-        raise JobError(
-            "The trained weights are not finite.",
-            code="non_finite_loss",
-            param="method",
-            hint="Lower `head_lr` and `backbone_lr`, or lengthen `warmup`.",
-        ) from error
+        raise _diverged("The trained weights are not finite.") from error
+
+
+def _diverged(what: str) -> JobError:
+    return JobError(
+        what,
+        code="non_finite_loss",
+        param="method",
+        hint="Lower `head_lr` and `backbone_lr`, or lengthen `warmup`.",
+    )
 
 
 def _precision(options: FineTune, device: torch.device) -> torch.dtype | None:

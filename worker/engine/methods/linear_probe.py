@@ -77,22 +77,24 @@ def fit(
 
 
 def run(task: Task) -> Trained:
-    """Fit on the training items' features."""
+    """Fit on the features of training and validation items: penalty and temperature are found by cross-validation."""
     options = task.options
     assert isinstance(options, LinearProbe)
-    train = task.data.train
+    data = task.data.merged()
+    train = data.train
     control = Control(task.wishes.check, task.wishes.stop, lambda share: task.steps.progress("train", share))
     features = task.features(train)
-    fitted = fit(features, train.labels, len(task.data.classes), options, rng=task.rng(), control=control)
+    fitted = fit(features, train.labels, len(data.classes), options, rng=task.rng(), control=control)
     for point in fitted.curve:
         task.sink("metric", {"log10_regularisation": point.x, **_figures(point)})
     return Trained(
+        data,
         fitted.head,
         out_of_fold=fitted.out_of_fold,
         axis="log10_regularisation",
         curve=fitted.curve,
         options={"regularisation": fitted.penalty},
-        notes=[*fitted.notes, *_story(fitted, options)],
+        notes=[*fitted.notes, *_story(fitted, options, len(task.data.validation))],
     )
 
 
@@ -100,11 +102,18 @@ def _figures(point: CurvePoint) -> dict[str, float]:
     return {name: value for name, value in point.model_dump(exclude={"x"}).items() if value is not None}
 
 
-def _story(fitted: Fitted, options: LinearProbe) -> list[str]:
-    if options.regularisation != "auto" or not fitted.curve:
-        return []
+def _story(fitted: Fitted, options: LinearProbe, validation: int) -> list[str]:
     how = "exact leave-one-out" if options.solver == "ridge" else "stratified cross-validation"
-    return [f"The regularisation, {fitted.penalty:.2g}, was chosen by {how} on the training items alone."]
+    notes = []
+    if validation:
+        notes.append(
+            f"A linear probe validates itself by {how}, so the {validation} validation items are trained on too."
+        )
+    if options.regularisation == "auto" and fitted.curve:
+        notes.append(
+            f"The regularisation, {fitted.penalty:.2g}, was chosen by {how}; no held-out item had a part in it."
+        )
+    return notes
 
 
 def normalised(features: Floats, how: str) -> tuple[Floats, Floats | None, Floats | None]:

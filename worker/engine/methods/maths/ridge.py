@@ -30,6 +30,8 @@ class Decomposed:
     """Weighted, centred targets, (n, C)."""
     weights: Array
     """Weights of the items, (n,), mean 1."""
+    moment: Array
+    """Z' times the targets, (r, C)."""
 
 
 def decompose(x: NDArray[np.floating], targets: NDArray[np.floating], weights: Array | None = None) -> Decomposed:
@@ -55,7 +57,8 @@ def decompose(x: NDArray[np.floating], targets: NDArray[np.floating], weights: A
         kept = spectrum > _floor(spectrum)
         spectrum, axes = spectrum[kept], axes[:, kept]
         z = x @ axes
-    return Decomposed(z, spectrum, axes, centre, target_centre, root * (targets - target_centre), weights)
+    y = np.asarray(root * (targets - target_centre), dtype=np.float64)
+    return Decomposed(z, spectrum, axes, centre, target_centre, y, weights, z.T @ y)
 
 
 def _floor(spectrum: Array) -> float:
@@ -65,7 +68,7 @@ def _floor(spectrum: Array) -> float:
 def solve(parts: Decomposed, penalty: float) -> tuple[Array, Array]:
     """Weight (C, D) and bias (C,) that minimise sum_i s_i |W x_i + b - y_i|^2 + n * penalty * |W|^2."""
     n = len(parts.z)
-    inner = (parts.z.T @ parts.targets) / (parts.spectrum + n * penalty)[:, None]
+    inner = parts.moment / (parts.spectrum + n * penalty)[:, None]
     weight = (parts.axes @ inner).T
     return weight, parts.target_centre - weight @ parts.centre
 
@@ -76,9 +79,9 @@ def leave_one_out(parts: Decomposed, penalty: float) -> Array:
     A linear smoother needs no refitting: with leverage h_i, the residual without item i is the residual / (1 - h_i).
     """
     n = len(parts.z)
-    shrunk = parts.z / (parts.spectrum + n * penalty)
-    leverage = parts.weights / n + np.einsum("nr,nr->n", shrunk, parts.z)
-    residual = parts.targets - shrunk @ (parts.z.T @ parts.targets)
+    shrinking = 1 / (parts.spectrum + n * penalty)
+    leverage = parts.weights / n + np.square(parts.z) @ shrinking
+    residual = parts.targets - parts.z @ (shrinking[:, None] * parts.moment)
     residual /= np.maximum(1 - leverage, 1e-10)[:, None]
     return (parts.targets - residual) / np.sqrt(parts.weights)[:, None] + parts.target_centre
 

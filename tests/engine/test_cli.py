@@ -1,0 +1,66 @@
+"""The engine alone on the command line."""
+
+import json
+import zipfile
+
+import pytest
+
+from core.contract.reports import Report
+from tests.builders import folder_files
+from tests.engine.jobs import TINY, Workshop
+from worker.engine.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    return Workshop(tmp_path_factory.mktemp("cli"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("photos")
+    for name, data in folder_files({"cat": 20, "dog": 20}).items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return root
+
+
+def arguments(shop, folder, out, *more):
+    places = ["--weights", str(shop.weights), "--cache", str(shop.root / "cache"), "--device", "cpu", "--threads", "2"]
+    return ["--source", str(folder), "--base-model", TINY, "--out", str(out), *places, *more]
+
+
+def test_a_folder_becomes_a_model(shop, folder, tmp_path, capsys):
+    assert main(arguments(shop, folder, tmp_path)) == 0
+    said = capsys.readouterr().out
+    assert "accuracy" in said
+    assert "2 classes; 34 training" in said
+    report = Report.model_validate_json((tmp_path / "report.json").read_bytes())
+    assert f"accuracy   {report.metrics[0].value:.4f}" in said
+    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
+        assert json.loads(archive.read("manifest.json"))["classes"] == ["cat", "dog"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.zip", "report.json"]
+
+
+def test_a_second_run_on_the_same_folder_comes_from_the_cache(shop, folder, tmp_path, capsys):
+    assert main(arguments(shop, folder, tmp_path, "--evaluation", str(folder))) == 0
+    capsys.readouterr()
+    assert main(arguments(shop, folder, tmp_path, "--options", '{"solver": "lbfgs"}')) == 0
+    assert "from cache" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--options", '{"solvr": "ridge"}'], "Did you mean solver?"),
+        (["--options", "nonsense"], "not a JSON object"),
+        (["--options", '{"regularisation": "much"}'], "regularisation"),
+        (["--source", "no/such/folder"], "no_such_file"),
+        (["--method", "fine_tune", "--options", '{"freeze": "layer7"}'], "layer1"),
+        (["--base-model", "timm:test_resent"], "test_resnet"),
+    ],
+)
+def test_mistakes_are_told_without_a_traceback(shop, folder, tmp_path, capsys, more, said):
+    assert main(arguments(shop, folder, tmp_path, *more)) == 1
+    assert said in capsys.readouterr().err
