@@ -40,7 +40,7 @@ def test_leave_one_out_equals_leaving_each_item_out(n, width, weighted):
     x, labels = blobs(n, width, 3)
     targets = np.eye(3)[labels]
     weights = np.linspace(0.5, 1.5, n) if weighted else np.ones(n)
-    found = ridge.leave_one_out(ridge.decompose(x, targets, weights), 0.05)
+    found = ridge.leave_one_out(ridge.decompose(x, targets, weights), np.array([7.0, 0.05]))[1]
     weights = weights * n / weights.sum()
     for item in range(n):
         rest = np.arange(n) != item

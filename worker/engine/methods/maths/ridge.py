@@ -32,6 +32,8 @@ class Decomposed:
     """Weights of the items, (n,), mean 1."""
     moment: Array
     """Z' times the targets, (r, C)."""
+    squares: Array
+    """Z squared, (n, r)."""
 
 
 def decompose(x: NDArray[np.floating], targets: NDArray[np.floating], weights: Array | None = None) -> Decomposed:
@@ -58,7 +60,7 @@ def decompose(x: NDArray[np.floating], targets: NDArray[np.floating], weights: A
         spectrum, axes = spectrum[kept], axes[:, kept]
         z = x @ axes
     y = np.asarray(root * (targets - target_centre), dtype=np.float64)
-    return Decomposed(z, spectrum, axes, centre, target_centre, y, weights, z.T @ y)
+    return Decomposed(z, spectrum, axes, centre, target_centre, y, weights, z.T @ y, np.square(z))
 
 
 def _floor(spectrum: Array) -> float:
@@ -73,17 +75,20 @@ def solve(parts: Decomposed, penalty: float) -> tuple[Array, Array]:
     return weight, parts.target_centre - weight @ parts.centre
 
 
-def leave_one_out(parts: Decomposed, penalty: float) -> Array:
-    """The scores (n, C) that each item would get from a fit without it, at the same absolute penalty n * `penalty`.
+def leave_one_out(parts: Decomposed, penalties: Array) -> Array:
+    """The scores (L, n, C) that each item would get from fits without it, at the same absolute n * `penalties`.
 
     A linear smoother needs no refitting: with leverage h_i, the residual without item i is the residual / (1 - h_i).
     """
-    n = len(parts.z)
-    shrinking = 1 / (parts.spectrum + n * penalty)
-    leverage = parts.weights / n + np.square(parts.z) @ shrinking
-    residual = parts.targets - parts.z @ (shrinking[:, None] * parts.moment)
-    residual /= np.maximum(1 - leverage, 1e-10)[:, None]
-    return (parts.targets - residual) / np.sqrt(parts.weights)[:, None] + parts.target_centre
+    n, classes = parts.targets.shape
+    shrinking = 1 / (parts.spectrum + n * penalties[:, None])  # (L, r)
+    leverage = parts.weights[:, None] / n + parts.squares @ shrinking.T
+    inner = shrinking[:, :, None] * parts.moment  # all fits in one matrix product
+    flat = inner.transpose(1, 0, 2).reshape(len(parts.spectrum), len(penalties) * classes)
+    fitted = (parts.z @ flat).reshape(n, len(penalties), classes)
+    residual = (parts.targets[:, None] - fitted) / np.maximum(1 - leverage, 1e-10)[:, :, None]
+    scores = (parts.targets[:, None] - residual) / np.sqrt(parts.weights)[:, None, None] + parts.target_centre
+    return np.asarray(scores.transpose(1, 0, 2))
 
 
 def penalty_grid(parts: Decomposed, points: int = 22) -> Array:
