@@ -2,7 +2,10 @@
 
 import errno
 import signal
+import sqlite3
 from typing import Any
+
+from sqlalchemy.exc import DBAPIError
 
 from core.contract.errors import ErrorBody, GraftError, InsufficientStorageError, JobError
 
@@ -19,13 +22,19 @@ def of_exception(error: BaseException) -> ErrorBody:
         return error.body()
     if _is_memory(error):
         return out_of_memory("The machine or its accelerator ran out of memory.")
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if _is_full(error):
         return disk_full()
     return GraftError(
         f"An unexpected {type(error).__name__} ended the run.",
         hint="This is a fault of the service, not of your data: its log tells more under this id.",
         details={"exception": type(error).__name__},
     ).body()
+
+
+def _is_full(error: BaseException) -> bool:
+    if isinstance(error, DBAPIError):
+        return isinstance(error.orig, sqlite3.OperationalError) and "full" in str(error.orig)
+    return isinstance(error, OSError) and error.errno in _FULL
 
 
 def _is_memory(error: BaseException) -> bool:
@@ -68,7 +77,7 @@ def disk_full() -> ErrorBody:
     return JobError(
         "The disk that holds the data folder is full.",
         code="disk_full",
-        hint="Free space or delete data sets and models that are no longer needed, then start the job again.",
+        hint="Free space or delete data sets and models that are no longer needed, then try again.",
     ).body()
 
 

@@ -82,9 +82,16 @@ class _Run:
         """Bring it to an end, whatever happens; a data set that is not ready leaves no blob of its own."""
         try:
             self._check_attempts()
-            if not self._reuse():
-                with work_folder(self.settings.root, self.fence) as folder:
-                    self._end(self._follow(folder), folder)
+            if self._reuse():
+                return
+            with work_folder(self.settings.root, self.fence) as folder:
+                ending = self._follow(folder)
+                if ending.result is not None:
+                    self._publish(ending, ending.result["content"], folder)
+                    return
+                report = None if ending.report is None else ingestion_child.read_report(folder)
+            # Only now, without the folder: on a full disk its files would keep this very write from going through.
+            self._reject(ending.error or failures.of_death(None, ending.peak_bytes, ending.peak_bytes), report)
         except ShuttingDownError:
             self._hand_back()
         except LostLeaseError as error:
@@ -124,13 +131,7 @@ class _Run:
         arguments = (upload, self.claim.upload_sha256, self.claim.seed, self.settings, folder)
         return supervise(Child(self.ingester.work, self.fence.id, arguments), _Watch(self.ingester, self.claim))
 
-    def _end(self, ending: Ending, folder: Path) -> None:
-        if ending.result is None:
-            report = None if ending.report is None else ingestion_child.read_report(folder)
-            error = ending.error or failures.of_death(None, ending.peak_bytes, ending.peak_bytes)
-            self._reject(error, report)
-            return
-        content = ending.result["content"]
+    def _publish(self, ending: Ending, content: str | None, folder: Path) -> None:
         path = folder / ingestion_child.MANIFEST
         manifest = DatasetManifest.model_validate_json(path.read_bytes())
         manifest_sha256 = sync_and_hash(path)

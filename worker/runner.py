@@ -65,7 +65,14 @@ class _Run:
         """Run it, whatever happens; nothing is left behind but rows and blobs of a success."""
         try:
             with work_folder(self.settings.root, self.fence) as folder:
-                self._end(self._follow(folder))
+                ending = self._follow(folder)
+                if ending.result is not None and not ending.cancelled:
+                    self._flush()
+                    self._store(ending.result)
+                    return
+            # Only now, without the folder: on a full disk its files would keep this very write from going through.
+            self._flush()
+            self._give_up(ending)
         except ShuttingDownError:
             self._hand_back()
         except LostLeaseError as error:
@@ -83,7 +90,6 @@ class _Run:
         ending = supervise(
             Child(jobs_child.run, self.fence.id, arguments), self.session, max_seconds=spec.budget.max_seconds
         )
-        persist(self.session.flush, self.settings.lease_seconds)
         log.info("job process ended", job=self.fence.id, peak_megabytes=ending.peak_bytes >> 20)
         return ending
 
@@ -133,19 +139,20 @@ class _Run:
             threads=self.settings.threads,
         )
 
-    def _end(self, ending: Ending) -> None:
+    def _flush(self) -> None:
+        persist(self.session.flush, self.settings.lease_seconds)
+
+    def _give_up(self, ending: Ending) -> None:
         if ending.cancelled:
             self._last(self._cancelled)
-        elif ending.result is None:
-            error = ending.error or failures.of_death(None, ending.peak_bytes, ending.peak_bytes)
-            self._last(lambda: self._failed(error))
-        else:
-            self._store(ending.result)
+            return
+        error = ending.error or failures.of_death(None, ending.peak_bytes, ending.peak_bytes)
+        self._last(lambda: self._failed(error))
 
     def _store(self, result: dict[str, Any]) -> None:
         began = time.monotonic()
         self.session.event("step", Step(name="store", state="running").model_dump(mode="json"))
-        persist(self.session.flush, self.settings.lease_seconds)
+        self._flush()
         manifest, report = ModelManifest.model_validate(result["manifest"]), Report.model_validate(result["report"])
         bundle = Path(result["bundle"])
         model = _model(manifest, bundle, self.claim.spec.method.name, self.claim.spec.base_model)

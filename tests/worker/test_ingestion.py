@@ -90,6 +90,23 @@ def test_a_rejected_upload_leaves_its_report_but_no_blob(place: Place) -> None:
     assert place.leftovers() == []
 
 
+def test_the_work_folder_is_gone_before_a_rejection_is_written(
+    sqlite_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk it is the upload's own unpacked files that keep the database from growing."""
+    seen: list[list[str]] = []
+    before = datasets.mark_rejected
+
+    def mark_rejected(*arguments: Any) -> None:
+        seen.append(sqlite_place.leftovers())
+        before(*arguments)
+
+    upload(sqlite_place, b"this is no archive")
+    monkeypatch.setattr(datasets, "mark_rejected", mark_rejected)
+    assert Ingester(sqlite_place.store, sqlite_place.settings, lambda: False).run_next("me")
+    assert seen == [[]]
+
+
 def test_the_upload_stays_while_another_data_set_needs_it(sqlite_place: Place) -> None:
     place = sqlite_place
     doomed = upload(place, b"this is no archive")

@@ -1,21 +1,24 @@
 """One job, one child process: every way it can end."""
 
 import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, OperationalError
 
-from core.contract.jobs import Job
+from core.contract.jobs import Job, JobState
 from core.contract.reports import Report
 from core.settings import Settings
 from core.store import jobs, models
 from core.store.store import Store
 from tests.worker.conftest import ENGINE, TENANT, Place
-from worker import children
+from worker import children, failures
 from worker.runner import JobRunner
 
 
@@ -77,6 +80,30 @@ def test_failure_says_why_and_leaves_nothing(sqlite_place: Place, do: str, code:
     assert job.error.hint
     assert "secret" not in job.error.model_dump_json()
     assert set(sqlite_place.store.blobs.root.glob("??/*")) == blobs
+
+
+def test_the_work_folder_is_gone_before_a_failure_is_written(
+    sqlite_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk it is the job's own files that keep the database from growing."""
+    seen: list[list[str]] = []
+    before = jobs.transition
+
+    def transition(tx: Connection, job_id: str, state: JobState, **values: Any) -> Job:
+        seen.append(sqlite_place.leftovers())
+        return before(tx, job_id, state, **values)
+
+    job_id = sqlite_place.submit("full")
+    monkeypatch.setattr(jobs, "transition", transition)
+    run(sqlite_place, job_id)
+    assert seen == [[]]
+
+
+def test_a_full_database_is_told_as_a_full_disk() -> None:
+    inner = sqlite3.OperationalError("database or disk is full")
+    assert failures.of_exception(OperationalError("COMMIT", None, inner)).code == "disk_full"
+    inner = sqlite3.OperationalError("no such table: jobs")
+    assert failures.of_exception(OperationalError("SELECT", None, inner)).code == "internal_error"
 
 
 def test_an_unexpected_error_tells_its_type_only(sqlite_place: Place) -> None:
