@@ -23,7 +23,7 @@ COPY app app
 COPY worker worker
 COPY graftd graftd
 COPY migrations migrations
-RUN pip install --constraint constraints.txt ".[api]"
+RUN pip install --constraint constraints.txt ".[api,postgres]"
 USER 10001:10001
 VOLUME /data
 EXPOSE 8000
@@ -45,7 +45,7 @@ COPY app app
 COPY worker worker
 COPY graftd graftd
 COPY migrations migrations
-RUN if [ -n "$TORCH_INDEX" ]; then pip install ".[worker]"; else pip install --constraint constraints.txt ".[worker]"; fi
+RUN if [ -n "$TORCH_INDEX" ]; then pip install ".[worker,postgres]"; else pip install --constraint constraints.txt ".[worker,postgres]"; fi
 USER 10001:10001
 VOLUME /data
 # SIGTERM lets the worker hand its job back before it goes.

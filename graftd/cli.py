@@ -4,12 +4,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 from pydantic import ValidationError
 
 from core import logs
+from core.contract.errors import GraftError
 from core.settings import Settings
 from core.wakeup import QUEUES, Queue
 from graftd import broker, probes, programs, service
@@ -17,11 +18,16 @@ from graftd.problems import ProblemError
 from graftd.programs import Program
 from graftd.supervisor import Supervisor
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+_data_dir = click.option(
+    "--data-dir", type=click.Path(path_type=Path), help="Folder for everything the service keeps [GRAFT_DATA_DIR]."
+)
+_host = click.option("--host", help="Address to listen on [GRAFT_HOST, default 127.0.0.1].")
+_port = click.option("--port", type=int, help="Port to listen on, 0 for any free one [GRAFT_PORT, default 8000].")
 
-DataDir = Annotated[Path | None, typer.Option(help="Folder for everything the service keeps [GRAFT_DATA_DIR].")]
-Host = Annotated[str | None, typer.Option(help="Address to listen on [GRAFT_HOST, default 127.0.0.1].")]
-Port = Annotated[int | None, typer.Option(help="Port to listen on, 0 for any free one [GRAFT_PORT, default 8000].")]
+
+@click.group(help=__doc__, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+def app() -> None:
+    """The group of commands."""
 
 
 def _settings(**given: Any) -> Settings:
@@ -33,49 +39,52 @@ def _settings(**given: Any) -> Settings:
 def _problems() -> Iterator[None]:
     try:
         yield
-    except ProblemError as problem:
-        typer.secho(f"graftd: {problem.message}", fg="red", err=True)
-        typer.echo(f"  -> {problem.remedy}", err=True)
-        raise typer.Exit(1) from problem
+    except (ProblemError, GraftError) as problem:
+        click.secho(f"graftd: {problem.message}", fg="red", err=True)
+        click.echo(f"  -> {problem.remedy if isinstance(problem, ProblemError) else problem.hint}", err=True)
+        raise SystemExit(1) from problem
     except ValidationError as error:
         for fault in error.errors():
             name = "GRAFT_" + "_".join(str(part) for part in fault["loc"]).upper()
-            typer.secho(f"graftd: {name}: {fault['msg']} (it is {fault['input']!r}).", fg="red", err=True)
-        raise typer.Exit(1) from error
+            click.secho(f"graftd: {name}: {fault['msg']} (it is {fault['input']!r}).", fg="red", err=True)
+        raise SystemExit(1) from error
 
 
 @app.command()
-def up(
-    host: Host = None,
-    port: Port = None,
-    data_dir: DataDir = None,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave it running in the background.")] = False,
-) -> None:
+@_host
+@_port
+@_data_dir
+@click.option("--detach", "-d", is_flag=True, help="Leave it running in the background.")
+def up(host: str | None, port: int | None, data_dir: Path | None, detach: bool) -> None:
     """Run the whole service on this machine: database, broker, API and workers."""
     logs.configure("graftd")
     with _problems():
         settings = _settings(host=host, port=port, data_dir=data_dir)
-        (service.up_detached if detach else service.up)(settings, typer.echo)
+        (service.up_detached if detach else service.up)(settings, click.echo)
 
 
 @app.command()
-def down(data_dir: DataDir = None) -> None:
+@_data_dir
+def down(data_dir: Path | None) -> None:
     """Stop the service that runs on the data folder."""
     with _problems():
-        typer.echo(service.down(_settings(data_dir=data_dir)))
+        click.echo(service.down(_settings(data_dir=data_dir)))
 
 
 @app.command()
-def status(data_dir: DataDir = None) -> None:
+@_data_dir
+def status(data_dir: Path | None) -> None:
     """Say whether the service runs and is ready (exit status 0) or not (3)."""
     with _problems():
         ready, text = service.status(_settings(data_dir=data_dir))
-        typer.echo(text)
-        raise typer.Exit(0 if ready else 3)
+        click.echo(text)
+        raise SystemExit(0 if ready else 3)
 
 
 @app.command()
-def api(host: Host = None, port: Port = None) -> None:
+@_host
+@_port
+def api(host: str | None, port: int | None) -> None:
     """Run one API server; database and broker by GRAFT_DATABASE_URL and GRAFT_BROKER_URL."""
     with _problems():
         settings = _settings(host=host, port=port)
@@ -84,9 +93,8 @@ def api(host: Host = None, port: Port = None) -> None:
 
 
 @app.command()
-def worker(
-    queues: Annotated[str, typer.Option(help="Kinds of work, separated by commas.")] = ",".join(QUEUES),
-) -> None:
+@click.option("--queues", default=",".join(QUEUES), show_default=True, help="Kinds of work, separated by commas.")
+def worker(queues: str) -> None:
     """Run workers, one process for each kind of work; database and broker as for `api`."""
     logs.configure("graftd")
     with _problems():
@@ -112,7 +120,7 @@ def migrate() -> None:
     with _problems():
         settings = _settings()
         probes.migrate(settings)
-        typer.echo("The database has the newest schema.")
+        click.echo("The database has the newest schema.")
 
 
 def _queues(text: str) -> list[Queue]:

@@ -11,6 +11,8 @@ from sqlalchemy import Connection, Engine, create_engine, event, func, literal, 
 from sqlalchemy.engine import make_url
 from sqlalchemy.sql import ColumnElement
 
+from core.contract.errors import UnavailableError
+
 _BLOB_LOCK = 0x67726166  # key of the PostgreSQL advisory lock that serialises blob adoption and removal
 _IDLE_SECONDS = 30
 
@@ -26,7 +28,15 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite and self.url.database:
             Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
-        self.engine: Engine = create_engine(self.url, pool_pre_ping=not self.is_sqlite, **self._options())
+        try:
+            self.engine: Engine = create_engine(self.url, pool_pre_ping=not self.is_sqlite, **self._options())
+        except ModuleNotFoundError as error:
+            raise UnavailableError(
+                f"The driver of {self.url.drivername} is not installed.",
+                code="driver_missing",
+                param="GRAFT_DATABASE_URL",
+                hint="pip install 'graft-server[postgres]' brings psycopg for postgresql+psycopg:// addresses.",
+            ) from error
         if self.is_sqlite:
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
