@@ -5,7 +5,9 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 from pydantic import Field
 
+from app.nearest import hint_nearest
 from core.contract import base
+from core.contract.errors import InvalidRequestError
 from core.settings import Settings
 from core.store.store import Store
 
@@ -27,6 +29,16 @@ async def get_settings(request: Request) -> Settings:
 async def tenant() -> str:
     """Whose data the request may see."""
     return DEFAULT_TENANT
+
+
+async def known_query(request: Request) -> None:
+    """Refuse a query parameter that the endpoint does not know, for calls where overlooking one would do harm."""
+    known = [one.alias for one in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            hint = hint_nearest(name, known, say="" if known else "This call has no query parameters.")
+            message = f"`{name[:100]}` is not a known query parameter."
+            raise InvalidRequestError(message, code="unknown_field", param=name[:100], hint=hint)
 
 
 StoreDep = Annotated[Store, Depends(get_store)]

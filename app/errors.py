@@ -122,7 +122,10 @@ async def _database_error(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
-    return reply(_from_http(request, error, headers), request_id(request), headers)
+    told = getattr(error, "told", None)
+    return reply(
+        told if isinstance(told, GraftError) else _from_http(request, error, headers), request_id(request), headers
+    )
 
 
 def _from_http(request: Request, error: HTTPException, headers: dict[str, str]) -> GraftError:

@@ -32,7 +32,7 @@ class BodyLimit:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > limit:
-                raise HTTPException(413)
+                raise BodyTooLargeError(limit)
             return message
 
         await self.app(scope, counted, send)
@@ -42,6 +42,14 @@ class BodyLimit:
         if path == "/datasets":
             return None  # uploads are streamed to the disk and counted there
         return self.settings.max_predict_bytes if path.endswith("/predict") else self.settings.max_json_bytes
+
+
+class BodyTooLargeError(HTTPException):
+    """A body that went over its limit on the way; being an `HTTPException` it gets through FastAPI's own parsing."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(413)
+        self.told = too_large(limit)
 
 
 def too_large(limit: int, *, code: str = "too_large") -> TooLargeError:

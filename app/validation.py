@@ -1,5 +1,6 @@
 """From pydantic's errors to ours: the field by its path, the reason, and the nearest valid name as the remedy."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import UnionType
@@ -8,8 +9,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from app.nearest import hint_nearest
+from app.remedies import remedy
 from core.contract.errors import GraftError, InvalidRequestError, NotFoundError, UnsupportedMediaTypeError
 
 MOST_ERRORS = 50
@@ -20,6 +23,8 @@ _NOUNS = {
     "index": ("sample", "sample", "GET /datasets/{id}/samples lists them."),
 }
 _WRONG_TYPE = ("_type", "_parsing", "int_from_float")
+_SUBJECT = re.compile(r"(input|string|list|dictionary|value) should ", re.IGNORECASE)
+_OBJECTS = ("a valid dictionary or object to extract fields from", "a valid dictionary")
 _OUT_OF_RANGE = ("greater_than", "less_than", "too_short", "too_long", "finite_number")
 
 
@@ -47,6 +52,7 @@ class _Place:
 
     path: list[str] = field(default_factory=list)
     expects: Any = None
+    declared: FieldInfo | None = None
 
 
 def translate(error: RequestValidationError, request: Request) -> GraftError:
@@ -56,8 +62,10 @@ def translate(error: RequestValidationError, request: Request) -> GraftError:
     if special is not None:
         return special
     schema = error.schema if isinstance(error, FieldsError) else None
-    problems = [_problem(one, schema or _root(request, one["loc"][0])) for one in raw[:MOST_ERRORS]]
-    first = next((problem for problem in problems if problem.hint), problems[0])  # the one with a remedy
+    found = [_problem(one, schema or _root(request, one["loc"])) for one in raw[:MOST_ERRORS]]
+    problems = list({problem.param: problem for problem in reversed(found)}.values())[::-1]  # one for each field
+    # A name that is not known often is what another one is missing for.
+    first = next((problem for problem in problems if problem.code.startswith("unknown_")), problems[0])
     details = {"errors": [vars(problem) for problem in problems]}
     return InvalidRequestError(first.message, code=first.code, param=first.param, hint=first.hint, details=details)
 
@@ -97,27 +105,38 @@ def _is_json(request: Request) -> bool:
 
 def _problem(one: Any, root: Any) -> Problem:
     kind, where = str(one["type"]), one["loc"][0]
-    place = _find(root, [str(part)[:100] for part in one["loc"][1:]])
+    parts = [str(part)[:100] for part in one["loc"][1:]]
+    place = _Place(parts, root.annotation, root) if isinstance(root, FieldInfo) else _find(root, parts)
     param = ".".join(place.path) or str(where)
     if kind == "missing":
-        return Problem(param, "missing_field", f"`{param}` is missing.", _hint_field(place))
+        return Problem(param, "missing_field", f"`{param}` is missing.", _hint(place))
     if kind == "extra_forbidden":
         return _unknown_field(param, place, one["loc"])
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        return _wrong_tag(param, one)
+        return _wrong_tag(param, place, one)
     return _wrong_value(param, kind, place, one)
 
 
 def _wrong_value(param: str, kind: str, place: _Place, one: Any) -> Problem:
-    message = f"`{param}`: {_lower(str(one['msg'])[:300])}."
+    message = _sentence(param, kind, str(one["msg"])[:300])
     if kind == "literal_error":
         known = [str(value) for value in get_args(_bare(place.expects))]
         return Problem(param, "invalid_value", message, hint_nearest(str(one.get("input")), known) if known else None)
     if any(part in kind for part in _OUT_OF_RANGE):
-        return Problem(param, "out_of_range", message, _hint_field(place))
+        return Problem(param, "out_of_range", message, _hint(place))
     if kind.endswith(_WRONG_TYPE):
         return Problem(param, "wrong_type", message, _hint_tagged(place, one.get("input")))
-    return Problem(param, "invalid_value", message, _hint_field(place))
+    return Problem(param, "invalid_value", message, _hint(place))
+
+
+def _sentence(param: str, kind: str, said: str) -> str:
+    """Pydantic's reason as a sentence about the field."""
+    if kind == "string_pattern_mismatch":
+        return f"`{param}` does not have the right form."
+    for words in _OBJECTS:
+        said = said.replace(words, "an object")
+    subject = _SUBJECT.match(said)
+    return f"`{param}` should {said[subject.end() :]}." if subject else f"`{param}`: {said[:1].lower()}{said[1:]}."
 
 
 def _unknown_field(param: str, place: _Place, loc: tuple[Any, ...]) -> Problem:
@@ -126,43 +145,49 @@ def _unknown_field(param: str, place: _Place, loc: tuple[Any, ...]) -> Problem:
     return Problem(param, "unknown_field", f"`{param}` is not a known field.", hint_nearest(name, known))
 
 
-def _wrong_tag(param: str, one: Any) -> Problem:
+def _wrong_tag(param: str, place: _Place, one: Any) -> Problem:
     context = one["ctx"]
     tag = context["discriminator"].strip("'")
     noun, field_name = param.rsplit(".", 1)[-1], f"{param}.{tag}"
     if "tag" not in context:
-        return Problem(field_name, "missing_field", f"`{field_name}` is missing.", "It says which kind is meant.")
+        return Problem(field_name, "missing_field", f"`{field_name}` is missing.", _kinds(_tags(_bare(place.expects))))
     known = [name.strip(" '") for name in context["expected_tags"].split(",")]
     sent = str(context["tag"])[:100]
     return Problem(field_name, f"unknown_{noun}", f"There is no {noun} `{sent}`.", hint_nearest(sent, known))
 
 
-def _hint_field(place: _Place) -> str | None:
+def _hint(place: _Place) -> str | None:
     names = ", ".join(_fields(place.expects))
-    return f"Its fields are: {names}." if names else None
+    if names:
+        return f"Its fields are: {names}."
+    tags = _tags(_bare(place.expects))
+    if tags:
+        return f'Write an object such as {{"name": "{next(iter(tags))}"}}. {_kinds(tags)}'
+    return remedy(place.declared) if place.declared else None
+
+
+def _kinds(tags: dict[str, Any]) -> str:
+    return f"It says which kind is meant: {', '.join(tags)}."
 
 
 def _hint_tagged(place: _Place, value: Any) -> str | None:
-    tags = _tags(_bare(place.expects))
-    if not tags or not isinstance(value, str):
-        return _hint_field(place)
-    return f'Write an object: {{"name": "{value[:100] if value in tags else next(iter(tags))}"}}.'
+    if isinstance(value, str) and value in _tags(_bare(place.expects)):
+        return f'Write an object: {{"name": "{value}"}}.'
+    return _hint(place)
 
 
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
-
-
-def _root(request: Request, where: Any) -> Any:
-    """What the endpoint expects in the body or as query parameters."""
+def _root(request: Request, loc: tuple[Any, ...]) -> Any:
+    """What the endpoint expects in the body or as query parameters; the declaration of a lone parameter or header."""
     route = request.scope.get("route")
-    if where == "body":
+    if loc[0] == "body":
         found = getattr(route, "body_field", None)
         return found and found.field_info.annotation
-    if where == "query":
-        for parameter in getattr(getattr(route, "dependant", None), "query_params", []):
-            if _fields(parameter.field_info.annotation):
-                return parameter.field_info.annotation
+    for parameter in getattr(getattr(route, "dependant", None), f"{loc[0]}_params", []):
+        info = parameter.field_info
+        if _fields(info.annotation):
+            return info.annotation
+        if parameter.alias == loc[-1]:
+            return info
     return None
 
 
@@ -175,13 +200,23 @@ def _find(root: Any, parts: list[str]) -> _Place:
         if part in tags:
             place.expects = tags[part]
             continue
+        if place.declared and not _holds(bare):
+            return place  # what follows names a member of a union, or the key of a dictionary
         place.path.append(part)
         fields = _fields(bare)
         if part not in fields and fields:
+            place.declared = None
             return place  # an unknown field: `expects` stays what it was looked for in
+        place.declared = fields.get(part) or place.declared
         arguments = get_args(bare)
-        place.expects = fields.get(part) or (arguments[-1] if get_origin(bare) in (list, dict) else None)
+        inside = arguments[-1] if get_origin(bare) in (list, dict) else None
+        place.expects = fields[part].annotation if part in fields else inside
     return place
+
+
+def _holds(bare: Any) -> bool:
+    """Whether a value of the annotation has parts of its own."""
+    return bool(_fields(bare) or _tags(bare)) or get_origin(bare) in (list, dict)
 
 
 def _bare(annotation: Any) -> Any:
@@ -194,11 +229,11 @@ def _bare(annotation: Any) -> Any:
     return annotation
 
 
-def _fields(annotation: Any) -> dict[str, Any]:
+def _fields(annotation: Any) -> dict[str, FieldInfo]:
     bare = _bare(annotation)
     if not (isinstance(bare, type) and issubclass(bare, BaseModel)):
         return {}
-    return {info.alias or name: info.annotation for name, info in bare.model_fields.items()}
+    return {info.alias or name: info for name, info in bare.model_fields.items()}
 
 
 def _tags(annotation: Any) -> dict[str, Any]:
@@ -206,6 +241,6 @@ def _tags(annotation: Any) -> dict[str, Any]:
     found = {}
     for member in get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ():
         name = _fields(member).get("name")
-        if get_origin(name) is Literal:
-            found.update(dict.fromkeys(get_args(name), member))
+        if name is not None and get_origin(name.annotation) is Literal:
+            found.update(dict.fromkeys(get_args(name.annotation), member))
     return found

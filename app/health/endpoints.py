@@ -40,12 +40,14 @@ async def root(request: Request) -> Service:
     return Service(version=request.app.version, description=request.app.description, links=links)
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", operation_id="get_health", summary="Is the process alive?")
 async def healthz() -> Health:
     """Always `ok` from a process that answers; looks at nothing else."""
     return Health()
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     response_model=Readiness,

@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Query, Request
+from fastapi import APIRouter, Body, Depends, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from app.dependencies import IdempotencyKey, StoreDep, Tenant
+from app.dependencies import IdempotencyKey, StoreDep, Tenant, known_query
 from app.jobs import service
 from app.jobs.schemas import EventFilter, JobFilter
 from app.jobs.stream import HEADERS, stream
@@ -42,6 +42,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
     operation_id="create_job",
     summary="Launch a job",
     responses=errors(400, 404, 409, 413, 415),
+    dependencies=[Depends(known_query)],
 )
 def create(
     store: StoreDep,

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 
-from app.dependencies import SettingsDep, StoreDep, Tenant
+from app.dependencies import SettingsDep, StoreDep, Tenant, known_query
 from app.predictions import inputs, service
 from app.predictions.dependencies import PredictorDep, TimerDep, lifespan
 from app.replies import errors
@@ -48,6 +48,7 @@ _BODY: dict[str, Any] = {
     summary="Classify images",
     responses=errors(400, 404, 413, 415),
     openapi_extra=_BODY,
+    dependencies=[Depends(known_query)],
 )
 async def predict(
     model_id: ModelId,

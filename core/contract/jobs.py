@@ -37,7 +37,9 @@ class JobSpec(Request):
     )
     budget: Budget = Budget()
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of everything random in the job.")
-    metadata: Metadata = {}
+    metadata: Metadata = Field(
+        default={}, description="Your own labels: at most 64 names of up to 64 characters, texts of up to 512."
+    )
 
 
 class Progress(Record):

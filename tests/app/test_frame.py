@@ -20,6 +20,14 @@ JSON = {"Content-Type": "application/json"}
 SOURCE = "ds_" + "0" * 26
 
 
+def _method(**options: object) -> dict[str, object]:
+    return {"name": "fine_tune", **options}
+
+
+def _probe(regularisation: object) -> dict[str, object]:
+    return {"name": "linear_probe", "regularisation": regularisation}
+
+
 @pytest.mark.parametrize(
     ("body", "code", "param", "hint"),
     [
@@ -41,10 +49,28 @@ SOURCE = "ds_" + "0" * 26
         ),
         ({"source": SOURCE, "method": "fine_tune"}, "wrong_type", "method", '{"name": "fine_tune"}'),
         ({"source": SOURCE, "method": {}}, "missing_field", "method.name", "which kind"),
-        ({"source": SOURCE, "seed": "x"}, "wrong_type", "seed", ""),
-        ({"source": SOURCE, "seed": -1}, "out_of_range", "seed", ""),
-        ({"source": SOURCE, "metadata": {"a": 1}}, "wrong_type", "metadata.a", ""),
-        ({}, "missing_field", "source", ""),
+        ({"source": SOURCE, "method": None}, "wrong_type", "method", "linear_probe, fine_tune"),
+        ({"source": SOURCE, "seed": "x"}, "wrong_type", "seed", "whole number from 0 to 2,147,483,647"),
+        ({"source": SOURCE, "seed": -1}, "out_of_range", "seed", "from 0"),
+        ({"source": SOURCE, "seed": None}, "wrong_type", "seed", "Seed of everything"),
+        ({"source": SOURCE, "budget": {"max_seconds": 0}}, "out_of_range", "budget.max_seconds", "from 1 to 2,592,000"),
+        ({"source": SOURCE, "budget": 5}, "wrong_type", "budget", "max_seconds"),
+        ({"source": SOURCE, "metadata": {"a": 1}}, "wrong_type", "metadata.a", "labels"),
+        ({"source": SOURCE, "metadata": {"k" * 65: "v"}}, "out_of_range", "metadata." + "k" * 65, "64"),
+        ({"source": SOURCE, "metadata": {str(i): "" for i in range(65)}}, "out_of_range", "metadata", "64"),
+        ({"source": "ds_x"}, "invalid_value", "source", "GET /datasets"),
+        ({"source": SOURCE, "method": _method(head_lr=0)}, "out_of_range", "method.head_lr", "above 0 to 10"),
+        ({"source": SOURCE, "method": _method(freeze=3)}, "wrong_type", "method.freeze", "head only"),
+        (
+            {"source": SOURCE, "method": _method(mixed_precision=7)},
+            "wrong_type",
+            "method.mixed_precision",
+            "true or false",
+        ),
+        ({"source": SOURCE, "method": _probe("Auto")}, "wrong_type", "method.regularisation", "`auto`"),
+        ({"source": SOURCE, "method": _probe(-1)}, "out_of_range", "method.regularisation", "from 0"),
+        ({"source": SOURCE, "method": _probe(1e300)}, "out_of_range", "method.regularisation", "`auto`"),
+        ({}, "missing_field", "source", "GET /datasets"),
         ([], "wrong_type", "body", "source"),
     ],
 )
@@ -110,6 +136,30 @@ def test_unknown_paths_methods_and_parameters(sqlite_client: TestClient) -> None
     assert (unknown["code"], unknown["param"]) == ("unknown_field", "stat")
     assert "`state`" in unknown["hint"]
     assert sqlite_client.get("/jobs?limit=0").json()["error"]["code"] == "out_of_range"
+
+
+def test_a_wish_in_the_query_that_nobody_knows_starts_nothing(sqlite_client: TestClient, sqlite_store: Store) -> None:
+    job = sqlite_client.post("/jobs?dry_run=true", json={"source": add_dataset(sqlite_store)})
+    assert (job.status_code, job.json()["error"]["param"]) == (422, "dry_run")
+    assert sqlite_client.get("/jobs").json()["data"] == []
+    answer = sqlite_client.post(f"/models/{new_id('mdl')}/predict?topk=1", content=b"x")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "unknown_field")
+    assert "`top_k`" in answer.json()["error"]["hint"]
+
+
+def test_ill_formed_parameters_and_headers_are_told_what_to_send(sqlite_client: TestClient) -> None:
+    limit = sqlite_client.get("/jobs?limit=0").json()["error"]
+    assert (limit["param"], limit["code"]) == ("limit", "out_of_range")
+    assert "from 1 to 100" in limit["hint"]
+    key = sqlite_client.post("/jobs", json={"source": SOURCE}, headers={"Idempotency-Key": "k" * 256}).json()["error"]
+    assert key["param"] == "Idempotency-Key"
+    assert "255" in key["hint"]
+
+
+def test_monitors_may_ask_with_head(sqlite_client: TestClient) -> None:
+    assert sqlite_client.head("/healthz").status_code == 200
+    assert sqlite_client.head("/readyz").status_code == 503  # no worker here
+    assert sqlite_client.head("/readyz").headers["X-Request-ID"]
 
 
 def test_an_id_reads_the_same_whether_unknown_ill_formed_or_of_another_tenant(client: TestClient, store: Store) -> None:
@@ -190,6 +240,8 @@ def test_a_huge_json_body_is_413_at_flat_memory(sqlite_server: str) -> None:
         assert client.get("/healthz").status_code == 200
     for reply in (streamed, announced):
         assert (reply.status_code, reply.json()["error"]["code"]) == (413, "too_large")
+        assert reply.json()["error"]["hint"]
+        assert reply.json()["error"]["details"] == {"limit_bytes": 1024 * 1024}
     assert process.memory_info().rss - before < 30_000_000
 
 

@@ -1,6 +1,6 @@
 """Options of `linear_probe`."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,7 +21,7 @@ class LinearProbe(MethodOptions):
         description="`ridge`: closed form, regularisation by exact leave-one-out; `lbfgs`: logistic regression, "
         "regularisation by cross-validation.",
     )
-    regularisation: float | Literal["auto"] = Field(
+    regularisation: Annotated[float, Field(ge=0, le=1e6)] | Literal["auto"] = Field(
         default="auto",
         description="L2 penalty (lambda), per training item; `auto` chooses it on the training data alone. The "
         "validation split is trained on too: a probe validates itself.",
