@@ -14,7 +14,7 @@ from core.contract.errors import ConflictError, InvalidRequestError, NotFoundErr
 from core.modality.image import thumbnail
 from core.modality.reader import DatasetReader
 from core.store import datasets
-from core.store.paging import Page
+from core.store.paging import Page, foreign_cursor
 from core.store.store import Store
 
 
@@ -157,10 +157,8 @@ def _label(manifest: DatasetManifest, label: str | None) -> int | None:
 def _after(cursor: str | None) -> int:
     if cursor is None:
         return 0
-    if not cursor.isdigit():
-        raise InvalidRequestError(
-            "This cursor is not from this list.", code="invalid_cursor", param="cursor", hint="Take `next_cursor`."
-        )
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 10):
+        raise foreign_cursor()
     return int(cursor) + 1
 
 

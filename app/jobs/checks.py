@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from app.nearest import hint_nearest
 from core.catalogue import find, is_timm
 from core.contract.base_models import BaseModelCard
-from core.contract.datasets import Dataset
+from core.contract.datasets import Dataset, Split
 from core.contract.errors import ConflictError, GraftError, InvalidRequestError, NotFoundError
 from core.contract.jobs import JobSpec
 from core.contract.methods import METHODS, FineTune
@@ -33,7 +33,10 @@ def check(tx: Connection, tenant: str, spec: JobSpec) -> None:
             param="source",
             hint="Upload at least two classes.",
         )
-    if spec.evaluation is not None:
+    _trainable(tx, tenant, source, ("train",) if spec.evaluation is None else ("train", "test"))
+    if spec.evaluation is None:
+        _measurable(source)
+    else:
         _comparable(source, _ready(tx, tenant, spec.evaluation, "evaluation"))
     card = _base_model(tx, tenant, spec.base_model)
     if card is not None and isinstance(spec.method, FineTune):
@@ -69,12 +72,45 @@ def _labelled(dataset: Dataset, param: str) -> None:
         raise ConflictError(message, code="labels_required", param=param, hint=_HOW_TO_LABEL)
 
 
+def _trainable(tx: Connection, tenant: str, source: Dataset, splits: tuple[Split, ...]) -> None:
+    found = datasets.report(tx, tenant, source.id)
+    counts = found.classes if found else []
+    empty = [one.name for one in counts if not any(getattr(one, split) for split in splits)]
+    if empty:
+        raise ConflictError(
+            f"No training items for {len(empty)} of {len(counts)} classes, e.g. `{empty[0]}`.",
+            code="class_without_items",
+            param="source",
+            hint="Add items of these classes to the `train` folder, or leave the classes out.",
+            details={"classes": empty[:100]},
+        )
+
+
+def _measurable(source: Dataset) -> None:
+    if not source.splits.get("test"):
+        raise ConflictError(
+            f"Data set {source.id} has no items in its test split: nobody could say how good the model is.",
+            code="no_held_out_items",
+            param="source",
+            hint="Upload more items of each class (three or more are split by themselves), items in a `test` folder, "
+            "or give an `evaluation` data set.",
+        )
+
+
 def _comparable(source: Dataset, evaluation: Dataset) -> None:
+    if evaluation.id == source.id:
+        raise InvalidRequestError(
+            "The evaluation data set is the source itself: the model would be measured on what it learnt by heart.",
+            code="evaluation_is_source",
+            param="evaluation",
+            hint="Leave `evaluation` out: the source's test split, which is not trained on, is then used.",
+        )
     _labelled(evaluation, "evaluation")
     strange = [name for name in evaluation.classes if name not in set(source.classes)]
     if strange:
         raise ConflictError(
-            f"The evaluation data set has {len(strange)} classes that the source has not, e.g. `{strange[0]}`.",
+            f"The evaluation data set has {len(strange)} class{'es' * (len(strange) > 1)} that the source has not, "
+            f"e.g. `{strange[0]}`.",
             code="classes_differ",
             param="evaluation",
             hint=hint_nearest(strange[0], source.classes, say="Class names must match exactly."),

@@ -211,7 +211,9 @@ def request(tx: Connection, tenant: str, job_id: str, *, cancel: bool) -> Job:
     row = _row(tx, tenant, job_id)
     if row.state in TERMINAL:
         raise ConflictError(
-            f"Job {job_id} has already {row.state}.", code="job_finished", hint="Nothing is left to stop."
+            f"Job {job_id} is over: it {'was' if row.state == 'cancelled' else 'has'} {row.state}.",
+            code="job_finished",
+            hint="Nothing is left to stop.",
         )
     if row.state == "queued" and not cancel:
         raise ConflictError(

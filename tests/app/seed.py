@@ -22,8 +22,13 @@ def add_dataset(
     state: DatasetState = "ready",
     classes: tuple[str, ...] = ("cat", "dog"),
     per_class: int = 3,
+    test: int = 2,
+    untrained: tuple[str, ...] = (),
 ) -> str:
-    """Enter a data set of real little images (unlabelled without classes); returns its id."""
+    """Enter a data set of real little images (unlabelled without classes); returns its id.
+
+    The report says of the classes in `untrained` that none of their items is trained on.
+    """
     images = [image_bytes(i, label=i % 4) for i in range(per_class * max(1, len(classes)))]
     content = store.blobs.put(b"".join(images))
     dataset = Dataset(id=new_id("ds"), name="animals", state="validating", bytes=1000, sha256=content, created_at=now())
@@ -36,15 +41,23 @@ def add_dataset(
         with store.db.write() as tx:
             datasets.mark_rejected(tx, fence, JobError("It is no archive.", code="not_an_archive").body(), None)
     else:
-        _ready(store, fence, content, images, classes)
+        _ready(store, fence, content, images, classes, test, untrained)
     return dataset.id
 
 
-def _ready(store: Store, fence: Fence, content: str, images: list[bytes], classes: tuple[str, ...]) -> None:
+def _ready(
+    store: Store,
+    fence: Fence,
+    content: str,
+    images: list[bytes],
+    classes: tuple[str, ...],
+    test: int,
+    untrained: tuple[str, ...],
+) -> None:
     items, offset = [], 0
     for i, data in enumerate(images):
         label = i % len(classes) if classes else None
-        split: Split = "test" if i >= len(images) - 2 else "train"
+        split: Split = "test" if i >= len(images) - test else "train"
         sha256 = hashlib.sha256(data).hexdigest()
         name = f"{classes[label]}/{i}.png" if label is not None else f"{i}.png"
         items.append(
@@ -57,8 +70,11 @@ def _ready(store: Store, fence: Fence, content: str, images: list[bytes], classe
         files=len(items),
         items=len(items),
         labelled=bool(classes),
-        classes=[ClassCount(name=name, train=len(items) // len(classes)) for name in classes],
-        splits={"train": len(items) - 2, "test": 2},
+        classes=[
+            ClassCount(name=name, train=0, test=1) if name in untrained else ClassCount(name=name, train=2)
+            for name in classes
+        ],
+        splits={"train": len(items) - test, "test": test},
         split_source="made",
         seed=0,
         seconds=0.1,

@@ -58,6 +58,17 @@ def test_data_that_a_job_cannot_run_on_is_refused(client: TestClient, store: Sto
     assert client.get("/jobs").json()["data"] == []
 
 
+def test_a_job_that_could_only_fail_is_not_taken(client: TestClient, store: Store) -> None:
+    ready, unmeasured = add_dataset(store), add_dataset(store, test=0)
+    half = add_dataset(store, classes=("cat", "dog", "emu"), untrained=("emu",))
+    _refused(_post(client, source=ready, evaluation=ready), 422, "evaluation_is_source", "evaluation")
+    _refused(_post(client, source=unmeasured), 409, "no_held_out_items", "source")
+    assert _post(client, source=unmeasured, evaluation=ready).status_code == 201
+    error = _refused(_post(client, source=half), 409, "class_without_items", "source")
+    assert error["details"]["classes"] == ["emu"]
+    assert _post(client, source=half, evaluation=ready).status_code == 201  # its test items are trained on then
+
+
 def test_base_models_and_stages_are_checked(client: TestClient, store: Store) -> None:
     source = add_dataset(store)
     error = _refused(_post(client, source=source, base_model="resnet_18"), 422, "unknown_base_model", "base_model")
@@ -97,6 +108,10 @@ def test_lists_are_filtered_and_paged(client: TestClient, store: Store) -> None:
     page = client.get("/jobs?limit=1").json()
     assert (page["has_more"], page["next_cursor"]) == (True, third)
     assert listed(cursor=third) == [second, first]
+    for foreign in ("zzz", one, "job_x"):
+        error = client.get("/jobs", params={"cursor": foreign}).json()["error"]
+        assert (error["code"], error["param"]) == ("invalid_cursor", "cursor")
+        assert "next_cursor" in error["hint"]
 
 
 def test_stop_and_cancel(client: TestClient, store: Store) -> None:
@@ -113,6 +128,7 @@ def test_stop_and_cancel(client: TestClient, store: Store) -> None:
     for wish in ("stop", "cancel"):
         late = client.post(f"/jobs/{job}/{wish}")
         assert (late.status_code, late.json()["error"]["code"]) == (409, "job_finished")
+        assert "was cancelled" in late.json()["error"]["message"]
     queued = add_job(store, add_dataset(store))
     assert client.post(f"/jobs/{queued}/cancel").json()["state"] == "cancelled"
 

@@ -117,7 +117,7 @@ def test_cancelling_a_queued_job_ends_it_and_a_second_wish_is_refused(store: Sto
         with pytest.raises(ConflictError, match="not started"):
             jobs.request(tx, TENANT, job_id, cancel=False)
         assert jobs.request(tx, TENANT, job_id, cancel=True).state == "cancelled"
-        with pytest.raises(ConflictError, match="already cancelled"):
+        with pytest.raises(ConflictError, match="was cancelled"):
             jobs.request(tx, TENANT, job_id, cancel=True)
         assert jobs.claim_next(tx, "w", 10) is None
 
