@@ -22,7 +22,9 @@ class Settings(BaseSettings):
     weights_dir: Path | None = Field(default=None, description="Folder with weights files, for use without a network.")
     host: str = Field(default="127.0.0.1", description="Address the API listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port the API listens on.")
-    device: str = Field(default="auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
+    device: str = Field(
+        default="auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", description="`auto`, `cpu`, `cuda` or `cuda:N`."
+    )
     threads: int = Field(default=0, ge=0, description="CPU threads of one job; 0 takes all cores.")
 
     lease_seconds: float = Field(default=15.0, gt=0, description="A worker silent for longer has lost its job.")

@@ -1,12 +1,17 @@
 """What the contract promises: ids, the menu of methods, migrations that match the tables."""
 
+from contextlib import nullcontext
+
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from core.contract.base import new_id
 from core.contract.methods import METHODS, method_cards
+from core.settings import Settings
 from core.store.store import Store
 from core.store.tables import metadata
 
@@ -46,3 +51,9 @@ def test_migrations_make_exactly_the_tables(store: Store) -> None:
     with store.db.read() as tx:
         context = MigrationContext.configure(tx, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
+
+
+@pytest.mark.parametrize(("device", "right"), [("auto", True), ("cuda:1", True), ("gpu", False), ("cuda:", False)])
+def test_a_device_that_is_none_is_found_at_the_start(device: str, right: bool) -> None:
+    with nullcontext() if right else pytest.raises(ValidationError, match="device"):
+        assert Settings(device=device).device == device
