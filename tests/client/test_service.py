@@ -182,8 +182,13 @@ def test_types_know_every_field(client: Graft, sqlite_store: Store) -> None:
 
 
 def test_the_command_line_on_the_real_service(
-    url: str, sqlite_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    url: str,
+    sqlite_store: Store,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "80")  # where a long path leaves no room for a table
     source = add_dataset(sqlite_store)
     model = put(sqlite_store, make_bundle()).model.id
     image = tmp_path / "1.png"
@@ -203,7 +208,9 @@ def test_the_command_line_on_the_real_service(
     assert "hint" in run("jobs", "report", job, code=1)
     assert "cat" in run("datasets", "report", source)
     assert "cat/" in run("datasets", "samples", source)
-    assert str(image) in run("predict", model, str(image))
+    answer = run("predict", model, str(image))
+    assert str(image) in answer
+    assert "probability" in answer
     assert model in run("models", "get", model)
     assert run("models", "download", model, "-o", str(tmp_path)).strip() == str(tmp_path / f"{model}.zip")
     assert "regularisation" in run("methods", "linear_probe")

@@ -78,7 +78,7 @@ def table(
     styles: Sequence[str] = (),
     on_stderr: bool = False,
 ) -> None:
-    """Print rows as a table; on a narrow terminal as one record after the other.
+    """Print rows as a table, or as one record after the other where it would not fit.
 
     The first column is never cut; `styles` colour whole rows; `empty` is said on stderr instead of an empty table.
     """
@@ -86,12 +86,17 @@ def table(
     texts = [[cell(value) for value in row] for row in rows]
     if not texts:
         note(empty)
-    elif console.width < _NARROW:
+    elif console.width < max(_NARROW, _least_width(headings, texts)):
         for row in texts:
             pairs(list(zip(headings, row, strict=True)), console)
             console.print()
     else:
         console.print(_table(headings, texts, styles))
+
+
+def _least_width(headings: Sequence[str], texts: Sequence[Sequence[str]]) -> int:
+    """Columns that a table needs so that its first column is whole and every other one can be read."""
+    return max(len(row[0]) for row in texts) + sum(max(len(heading), 8) + 2 for heading in headings[1:])
 
 
 def _table(headings: Sequence[str], texts: Sequence[Sequence[str]], styles: Sequence[str]) -> Table:
