@@ -24,7 +24,8 @@ from worker.engine.door import Inputs
 from worker.engine.heads import Head
 from worker.engine.images import ImageCache, to_inputs
 from worker.engine.loop import Batch
-from worker.engine.methods.supervised import NetworkTraining, optimiser, still_norms
+from worker.engine.methods import fine_tune
+from worker.engine.methods.supervised import HeadTraining, NetworkTraining, optimiser, still_norms
 
 FAST = {"epochs": 2, "batch_size": 16, "augmentation": "none", "early_stop": None}
 
@@ -88,10 +89,11 @@ def test_statistics_move_only_if_they_may(shop, setting, moves):
     assert all(changed) if moves else not any(changed)
 
 
-def test_auto_keeps_statistics_still_where_items_or_batches_are_few():
-    assert still_norms(FineTune(), 999)
-    assert still_norms(FineTune(batch_size=16), 5000)
-    assert not still_norms(FineTune(), 1000)
+def test_auto_keeps_statistics_still_where_they_are_needed_or_items_are_few():
+    assert still_norms(FineTune(), 5000)
+    assert still_norms(FineTune(head_start=False), 999)
+    assert still_norms(FineTune(head_start=False, batch_size=16), 5000)
+    assert not still_norms(FineTune(head_start=False), 1000)
     assert not still_norms(FineTune(init="scratch"), 50)
 
 
@@ -175,9 +177,12 @@ def test_without_validation_items_the_last_weights_are_kept(shop):
     assert any("no validation items" in note for note in result.report.notes)
 
 
-def test_a_network_that_explodes_is_told(shop, source):
+def test_outputs_that_explode_are_told():
+    head = Head(np.ones((2, 3), dtype=np.float32), np.zeros(2, dtype=np.float32))
+    method, labels = HeadTraining(head.as_module(), 0.0), np.array([0, 1])
+    assert fine_tune.validation(method, np.eye(2, 3, dtype=np.float32), labels).loss == pytest.approx(np.log(2))
     with pytest.raises(JobError) as caught:
-        shop.run(FineTune(**FAST | {"head_lr": 5.0, "backbone_lr": 5.0}), source)
+        fine_tune.validation(method, np.full((2, 3), 3e38, dtype=np.float32), labels)
     assert caught.value.code == "non_finite_loss"
     assert "head_lr" in (caught.value.hint or "")
 

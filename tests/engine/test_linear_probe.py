@@ -154,14 +154,6 @@ def test_class_weights_help_the_rare_class():
         assert weighted[labels == 1].mean() > plain[labels == 1].mean() + 0.2
 
 
-def test_folding_standardise_changes_nothing():
-    x, labels = blobs(80, 12, 3)
-    head = linear_probe.fit(x, labels, 3, LinearProbe(normalise="standardise"), rng=np.random.default_rng(0)).head
-    plain = linear_probe.folded(head)
-    assert plain.normalise == "none"
-    np.testing.assert_allclose(plain(x), head(x), atol=1e-3)
-
-
 def test_few_items_are_survived():
     x, labels = blobs(3, 10, 3)  # one item a class: nothing to validate with
     options = LinearProbe(solver="lbfgs")

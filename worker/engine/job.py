@@ -83,9 +83,9 @@ def _measure(task: Task, trained: Trained, features: FrozenFeatures) -> tuple[Ev
     found = evaluate(held_out, data.held_out, scale, data.classes, task.rng())
     accuracy = found.metrics[0]
     said = [*notes.about_accuracy(accuracy), *notes.about_data(data), *trained.notes]
-    if trained.start is not None:
-        right = trained.start(features(data.held_out)).argmax(axis=1) == data.held_out.labels
-        said.append(notes.about_start(float(right.mean()), accuracy.value, accuracy.n))
+    if trained.probe is not None:
+        right = trained.probe(features(data.held_out)).argmax(axis=1) == data.held_out.labels
+        said.append(notes.about_probe(float(right.mean()), accuracy.value, accuracy.n))
     return found, [*said, scale.note] if scale.note else said
 
 

@@ -69,6 +69,8 @@ class Outcome:
     curve: list[CurvePoint] = field(default_factory=list)
     best_epoch: float | None = None
     """Epoch whose weights were kept (0: those it started with); None where nothing could be validated."""
+    best_loss: float = math.inf
+    """Its validation loss."""
     stopped: bool = False
     """Ended by the user's wish."""
 
@@ -130,7 +132,7 @@ def train(
             break
     if validate is not None:
         keeper.restore()
-        outcome.best_epoch = keeper.at
+        outcome.best_epoch, outcome.best_loss = keeper.at, keeper.best
     return outcome
 
 
@@ -144,15 +146,15 @@ class _Keeper:
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
-        self._best = math.inf
+        self.best = math.inf
         self._state: dict[str, Tensor] = {}
         self.at = 0.0
 
     def offer(self, loss: float, at: float) -> None:
         """Keep the present state if its loss is the least so far (or the first)."""
-        if self._state and not (loss < self._best or math.isnan(self._best)):
+        if self._state and not (loss < self.best or math.isnan(self.best)):
             return
-        self._best, self.at = loss, at
+        self.best, self.at = loss, at
         self._state = {name: tensor.detach().clone() for name, tensor in self._module.state_dict().items()}
 
     def restore(self) -> None:

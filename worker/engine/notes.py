@@ -50,13 +50,13 @@ def about_accuracy(accuracy: Metric) -> list[str]:
     ]
 
 
-def about_start(start: float, accuracy: float, n: int) -> str:
-    """How a fine-tuned network compares with the probe it started from, on the same held-out items."""
+def about_probe(start: float, accuracy: float, n: int) -> str:
+    """How a trained model compares with a linear probe of the frozen base model, on the same held-out items."""
     difference = round((accuracy - start) * n)
     if difference == 0:
-        return f"The linear probe it started from is right on as many held-out items ({start:.1%})."
+        return f"A linear probe of the frozen base model is right on as many held-out items ({start:.1%})."
     word = "more" if difference > 0 else "fewer"
     return (
-        f"On the held-out items it is right on {abs(difference)} {word} than the linear probe it started from "
+        f"On the held-out items it is right on {abs(difference)} {word} than a linear probe of the frozen base model "
         f"({accuracy:.1%} against {start:.1%})."
     )

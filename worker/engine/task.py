@@ -49,8 +49,8 @@ class Trained:
     head: Head
     backbone: Backbone | None = None
     """The network if it was trained, on the CPU; None where it is the base model as it was."""
-    start: Head | None = None
-    """The head on the frozen base model that training started from, to be compared with."""
+    probe: Head | None = None
+    """A linear probe of the frozen base model, to be compared with."""
     out_of_fold: Floats | None = None
     """Logits (n, C) that each training item gets from a fit without it; NaN where there is none."""
     axis: Literal["epoch", "log10_regularisation"] = "epoch"

@@ -28,8 +28,8 @@ class FineTune(MethodOptions):
     )
     head_start: bool = Field(
         default=True,
-        description="Start the head from a linear probe on cached features (LP-FT, Kumar et al., ICLR 2022); "
-        "ignored from scratch.",
+        description="Start the head from a linear probe on cached features (LP-FT, Kumar et al., ICLR 2022), and serve "
+        "a plain linear probe if training does not beat it on validation; ignored from scratch.",
     )
     epochs: int = Field(default=10, ge=1, le=1000, description="Passes over the training split, at most.")
     batch_size: int = Field(default=32, ge=2, le=1024, description="Items in one step.")
@@ -59,6 +59,7 @@ class FineTune(MethodOptions):
         default=5, ge=1, le=1000, description="Stop after so many epochs without a better validation loss; null never."
     )
     batch_norm: Literal["frozen", "train", "auto"] = Field(
-        default="auto", description="Running statistics: `auto` keeps them still below 1,000 items or a batch of 32."
+        default="auto",
+        description="Running statistics; `auto` freezes them with a head start, under 1,000 items or a batch of 32.",
     )
     mixed_precision: bool = Field(default=True, description="Automatic mixed precision, where there is a GPU.")

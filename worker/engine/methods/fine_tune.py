@@ -1,8 +1,8 @@
 """`fine_tune`: gradient training of a head and, as far as wanted, of the base model; from scratch it is pretraining.
 
-Yosinski et al., NeurIPS 2014. By default the head starts from a linear probe on the frozen features (LP-FT: Kumar et
-al., ICLR 2022), so that training starts at the probe's accuracy and the probe itself stays a candidate: the best state
-on validation is kept, and that may be the first one.
+Yosinski et al., NeurIPS 2014. By default the head starts from a logistic regression on frozen features (LP-FT: Kumar
+et al., ICLR 2022), so that training starts at its accuracy; the best state on validation is kept. The `linear_probe`
+that the user could have had without training stays a candidate: if it is better on validation, it is what comes out.
 """
 
 import copy
@@ -66,9 +66,13 @@ def run(task: Task) -> Trained:
 
 
 def _first_head(task: Task, options: FineTune) -> Head:
-    """A linear probe on the frozen features, or small random weights."""
+    """A logistic regression on the frozen features as they are, or small random weights.
+
+    Ridge and standardised features may win by large weights on directions in which the features hardly vary; the first
+    steps of training would turn just these over.
+    """
     if _probed(options):
-        return _probe(task, task.data.train).head
+        return _probe(task, task.data.train, LinearProbe(solver="lbfgs", normalise="none")).head
     shape = len(task.data.classes), task.base.identity.card.width
     weight = task.rng().normal(0, 0.01, shape).astype(np.float32)
     return Head(weight, np.zeros(shape[0], dtype=np.float32))
@@ -78,10 +82,10 @@ def _probed(options: FineTune) -> bool:
     return options.head_start and options.init == "pretrained"
 
 
-def _probe(task: Task, items: Items) -> linear_probe.Fitted:
+def _probe(task: Task, items: Items, options: LinearProbe) -> linear_probe.Fitted:
     control = linear_probe.Control(check=task.wishes.check)
     classes = len(task.data.classes)
-    return linear_probe.fit(task.features(items), items.labels, classes, LinearProbe(), rng=task.rng(), control=control)
+    return linear_probe.fit(task.features(items), items.labels, classes, options, rng=task.rng(), control=control)
 
 
 def _train_head(task: Task, options: FineTune, head: Head) -> Trained:
@@ -94,13 +98,13 @@ def _train_head(task: Task, options: FineTune, head: Head) -> Trained:
         seed=task.seed,
         device=task.device,
     )
-    validation = task.features(data.validation) if len(data.validation) else None
+    seen = task.features(data.validation) if len(data.validation) else None
 
     def validate() -> Validation:
-        assert validation is not None
-        return _validation(method, validation, data.validation.labels)
+        assert seen is not None
+        return validation(method, seen, data.validation.labels)
 
-    outcome = _loop(task, options, method, feed, validate=None if validation is None else validate)
+    outcome = _loop(task, options, method, feed, validate=None if seen is None else validate)
     return _trained(task, options, method, outcome)
 
 
@@ -128,28 +132,36 @@ def _train_network(task: Task, options: FineTune, head: Head) -> Trained:
             embedding = embed_images(
                 backbone.module, images, device=task.device, pool=pool, autocast=precision, check=task.wishes.check
             )
-            return _validation(method, embedding, data.validation.labels)
+            return validation(method, embedding, data.validation.labels)
 
         outcome = _loop(
             task, options, method, feed, validate=validate if len(data.validation) else None, precision=precision
         )
     move(method.module, torch.device("cpu"))
     method.module.eval()
-    unchanged = options.freeze == "all" or (outcome.best_epoch == 0 and options.init == "pretrained")
-    return replace(_trained(task, options, method, outcome), backbone=None if unchanged else backbone)
+    trained = _trained(task, options, method, outcome)
+    kept = options.freeze == "all" or trained.out_of_fold is not None
+    return replace(trained, backbone=None if kept else backbone)
 
 
 def _trained(task: Task, options: FineTune, method: loop.Method, outcome: loop.Outcome) -> Trained:
-    """The trained head; where nothing beat the probe it started from, that probe, now fitted on all source items."""
-    notes = _story(outcome, options)
+    """The trained head, or the linear probe, fitted on all source items, where that is better on validation."""
+    data, notes = task.data, _story(outcome, options)
     if not _probed(options):
-        return Trained(task.data, _finite(method), curve=outcome.curve, notes=notes)
-    if outcome.best_epoch != 0:
-        start = _probe(task, task.data.train).head
-        return Trained(task.data, _finite(method), start=start, curve=outcome.curve, notes=notes)
-    merged = task.data.merged()
-    fitted = _probe(task, merged.train)
-    return Trained(merged, fitted.head, out_of_fold=fitted.out_of_fold, curve=outcome.curve, notes=notes)
+        return Trained(data, _finite(method), curve=outcome.curve, notes=notes)
+    probe = _probe(task, data.train, LinearProbe()).head
+    if len(data.validation):
+        loss = calibrated_nll(probe(task.features(data.validation)), data.validation.labels)
+        if outcome.best_epoch == 0 or loss <= outcome.best_loss:
+            notes.append(
+                f"Training brought nothing on validation that a linear probe does not have (best loss "
+                f"{outcome.best_loss:.3g}, the probe's {loss:.3g}), so the model is that probe, fitted once more on "
+                "training and validation items together."
+            )
+            merged = data.merged()
+            fitted = _probe(task, merged.train, LinearProbe())
+            return Trained(merged, fitted.head, out_of_fold=fitted.out_of_fold, curve=outcome.curve, notes=notes)
+    return Trained(data, _finite(method), probe=probe, curve=outcome.curve, notes=notes)
 
 
 def _loop(
@@ -188,7 +200,7 @@ def _loop(
     )
 
 
-def _validation(method: loop.Method, embedding: Floats, labels: Ints) -> Validation:
+def validation(method: loop.Method, embedding: Floats, labels: Ints) -> Validation:
     """The loss is the one after temperature scaling: a model is served calibrated, so its scale must not decide."""
     head = _finite(method)
     with np.errstate(all="ignore"):
@@ -207,13 +219,8 @@ def _story(outcome: loop.Outcome, options: FineTune) -> list[str]:
         notes.append(f"Training ended after epoch {last:.0f}: validation had not improved for {options.early_stop}.")
     if outcome.best_epoch is None:
         notes.append("There are no validation items, so the weights of the last step were kept.")
-    elif outcome.best_epoch == 0 and options.head_start and options.init == "pretrained":
-        notes.append(
-            "No epoch was better on validation than the linear probe it started from, so the model is that probe, "
-            "fitted once more on training and validation items together."
-        )
     else:
-        notes.append(f"The weights are those after epoch {outcome.best_epoch:.3g}, the best on validation.")
+        notes.append(f"The best weights on validation are those after epoch {outcome.best_epoch:.3g}.")
     return notes
 
 

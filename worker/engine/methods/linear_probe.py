@@ -134,14 +134,6 @@ def normalised(features: Floats, how: str) -> tuple[Floats, Floats | None, Float
     return (features - mean) / scale, mean, scale
 
 
-def folded(head: Head) -> Head:
-    """The same function with `standardise` folded into the affine map (`l2` cannot be folded)."""
-    if head.mean is None or head.scale is None:
-        return head
-    weight = head.weight / head.scale
-    return Head(weight, np.asarray(head.bias - weight @ head.mean, dtype=np.float32))
-
-
 @dataclass(frozen=True)
 class _Data:
     x: Floats

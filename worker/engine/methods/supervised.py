@@ -68,10 +68,14 @@ class NetworkTraining:
 
 
 def still_norms(options: FineTune, items: int) -> bool:
-    """Whether BatchNorm keeps its running statistics. From random weights there are none to keep."""
+    """Whether BatchNorm keeps its running statistics.
+
+    `auto`: yes where the head was fitted to features that were made with them (other statistics make other features),
+    and where items or batches are few. From random weights there are none to keep.
+    """
     if options.batch_norm != "auto":
         return options.batch_norm == "frozen"
-    return options.init == "pretrained" and (items < _FEW or options.batch_size < _SMALL_BATCH)
+    return options.init == "pretrained" and (options.head_start or items < _FEW or options.batch_size < _SMALL_BATCH)
 
 
 def optimiser(method: loop.Method, options: FineTune) -> torch.optim.Optimizer:
