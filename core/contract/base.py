@@ -1,6 +1,7 @@
 """What every noun has in common: base classes, identifiers, time."""
 
 import secrets
+import threading
 import time
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -22,6 +23,8 @@ Metadata = Annotated[
 
 # Crockford's alphabet in lower case: no i, l, o, u, so an id survives being read aloud.
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_lock = threading.Lock()
+_last = 0
 
 
 class Record(BaseModel):
@@ -37,8 +40,13 @@ class Request(BaseModel):
 
 
 def new_id(prefix: IdPrefix) -> str:
-    """Return a new identifier `<prefix>_<26 characters>`: 48 bits of milliseconds, then 80 random bits (sortable)."""
-    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    """Return a new identifier `<prefix>_<26 characters>`: 48 bits of milliseconds, then 80 random bits.
+
+    Identifiers sort by time; those of one process sort in the order they were made, also within a millisecond.
+    """
+    global _last  # noqa: PLW0603 -- guarded by the lock
+    with _lock:
+        _last = value = max((time.time_ns() // 1_000_000) << 80 | secrets.randbits(80), _last + 1)
     return f"{prefix}_" + "".join(_ALPHABET[(value >> shift) & 31] for shift in range(125, -5, -5))
 
 
