@@ -1,6 +1,5 @@
 """Exported graphs say what PyTorch says; a head is joined without another export."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -80,9 +79,7 @@ def test_a_joined_head_equals_torch_and_numpy(
     normalise: Normalise, squeezenet: Backbone, graph: Path, tmp_path: Path
 ) -> None:
     head, images, out = _head(normalise, 512), _images(4), tmp_path / "model.onnx"
-    start = time.perf_counter()
     join_head(graph, head, TEMPERATURE, out)
-    assert time.perf_counter() - start < 1, "milliseconds: there is no second export"
     probabilities, logits, embedding = open_session(out).run(
         ["probabilities", "logits", "embedding"], {"image": images}
     )
