@@ -86,9 +86,11 @@ def jobs(table: Table, client: Graft, repeats: int) -> None:
     first = client.jobs.wait(client.jobs.create(source=data.id).id)
     table.add("first job, claim to succeeded", duration(first), "", "s")
     table.add("digits, held-out accuracy", first.metrics["accuracy"])
-    run, start, late = [], [], []
+    run: dict[str, list[float]] = {"ridge": [], "lbfgs": []}
+    start, late = [], []
     for i in range(repeats):
-        method = {"name": "linear_probe", "solver": ("ridge", "lbfgs")[i % 2]}
+        solver = list(run)[i % 2]
+        method = {"name": "linear_probe", "solver": solver}
         job = client.jobs.create(source=data.id, method=method, seed=i)
         for event in client.jobs.stream(job.id):
             if event.at > job.created_at:
@@ -96,9 +98,10 @@ def jobs(table: Table, client: Graft, repeats: int) -> None:
             if event.kind == "step" and event.data["name"] == "prepare" and event.data["state"] == "running":
                 start.append((event.at - job.created_at).total_seconds())
         done = client.jobs.get(job.id)
-        run.append(duration(done))
-    table.add("repeated job, claim to succeeded, median", statistics.median(run), "< 1", "s")
-    table.add("repeated job, claim to succeeded, slowest", max(run), "", "s")
+        run[solver].append(duration(done))
+    name = "repeated job, claim to succeeded, median"
+    table.add(f"{name} (ridge, the default)", statistics.median(run["ridge"]), "< 1", "s")
+    table.add(f"{name} (lbfgs)", statistics.median(run["lbfgs"]), "", "s")
     table.add("submit to first engine step, warm, median", statistics.median(start), "< 1", "s")
     table.add("event to SSE client, 95th percentile", float(np.percentile(late, 95)), "< 1", "s")
     images = [_png(i) for i in range(32)]
