@@ -13,6 +13,7 @@ import threading
 import time
 import venv
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -150,7 +151,7 @@ def upload(table: Table, url: str, data_dir: Path, size: int) -> None:
             started = time.perf_counter()
             with path.open("rb") as file:
                 headers = {"Content-Type": "application/zip", "Content-Length": str(path.stat().st_size)}
-                chunks = iter(lambda file=file: file.read(MIB), b"")
+                chunks = iter(partial(file.read, MIB), b"")
                 reply = httpx2.post(
                     f"{url}/datasets", params={"name": "big"}, content=chunks, headers=headers, timeout=300
                 )
