@@ -109,15 +109,6 @@ class BlobFolder:
             self.adopt(blob.path, sha256)
         return sha256
 
-    def put_file(self, path: Path) -> str:
-        """Store a copy of a file and return its SHA-256."""
-        with self.writing() as blob, path.open("rb") as file:
-            while chunk := file.read(4 * 1024 * 1024):
-                blob.write(chunk)
-            sha256 = blob.finish()
-            self.adopt(blob.path, sha256)
-        return sha256
-
     def remove(self, sha256: str) -> None:
         """Remove a blob that no row names any more."""
         self.path(sha256).unlink(missing_ok=True)
