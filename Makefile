@@ -22,9 +22,9 @@ $(STAMP): pyproject.toml client/pyproject.toml constraints.txt
 	@echo "Installing into .venv (the plain torch build is about 5 GB with its CUDA packages) ..."
 ifneq ($(TORCH_INDEX),)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --index-url $(TORCH_INDEX) torch torchvision
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e client -e '.[api,worker,postgres,embedded,client,dev]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e client -e '.[api,worker,postgres,embedded,otel,client,dev]'
 else
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e client -e '.[api,worker,postgres,embedded,client,dev]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e client -e '.[api,worker,postgres,embedded,otel,client,dev]'
 endif
 	@touch $@
 

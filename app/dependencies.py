@@ -7,11 +7,10 @@ from pydantic import Field
 
 from app.nearest import hint_nearest
 from core.contract import base
-from core.contract.errors import InvalidRequestError
+from core.contract.access import Caller, Scope
+from core.contract.errors import ForbiddenError, InvalidRequestError
 from core.settings import Settings
 from core.store.store import Store
-
-DEFAULT_TENANT = "default"
 
 
 async def get_store(request: Request) -> Store:
@@ -26,9 +25,28 @@ async def get_settings(request: Request) -> Settings:
     return settings
 
 
-async def tenant() -> str:
-    """Whose data the request may see."""
-    return DEFAULT_TENANT
+async def get_caller(request: Request) -> Caller:
+    """Who sends the request, as the access middleware found out."""
+    caller: Caller = request.state.caller
+    return caller
+
+
+class Needs:
+    """What an endpoint asks of its caller: a scope; gives the tenant whose things the request may see."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope: Scope = scope
+
+    async def __call__(self, request: Request) -> str:
+        """The caller's tenant; `ForbiddenError` if its scope does not cover the call."""
+        caller = await get_caller(request)
+        if not caller.may(self.scope):
+            raise ForbiddenError(
+                f"This call needs a key with the scope `{self.scope}`; yours has `{caller.scope}`.",
+                code="scope_too_small",
+                hint=f"Use a key with the scope `{self.scope}`: an admin makes one with POST /keys.",
+            )
+        return caller.tenant
 
 
 async def known_query(request: Request) -> None:
@@ -43,7 +61,10 @@ async def known_query(request: Request) -> None:
 
 StoreDep = Annotated[Store, Depends(get_store)]
 SettingsDep = Annotated[Settings, Depends(get_settings)]
-Tenant = Annotated[str, Depends(tenant)]
+CallerDep = Annotated[Caller, Depends(get_caller)]
+ReadTenant = Annotated[str, Depends(Needs("read"))]
+WriteTenant = Annotated[str, Depends(Needs("write"))]
+AdminTenant = Annotated[str, Depends(Needs("admin"))]
 IdempotencyKey = Annotated[
     str | None,
     Header(

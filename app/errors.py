@@ -1,6 +1,7 @@
 """From errors to replies: one table of statuses, one body."""
 
 import json
+import math
 import sqlite3
 from typing import Any
 
@@ -21,6 +22,7 @@ from core.contract.errors import (
     InsufficientStorageError,
     InvalidRequestError,
     NotFoundError,
+    RateLimitedError,
     TooLargeError,
     UnavailableError,
     UnsupportedMediaTypeError,
@@ -28,6 +30,8 @@ from core.contract.errors import (
 
 STATUS: dict[ErrorType, int] = {
     "invalid_request": 422,
+    "unauthenticated": 401,
+    "forbidden": 403,
     "not_found": 404,
     "conflict": 409,
     "too_large": 413,
@@ -54,6 +58,8 @@ def reply(error: GraftError, request_id: str | None, headers: dict[str, str] | N
     """The reply that tells the client of an error."""
     status = _CODE_STATUS.get(error.code, STATUS[type(error).type])
     extra = dict(headers or {})
+    if isinstance(error, RateLimitedError):
+        extra.setdefault("Retry-After", str(max(1, math.ceil(error.retry_after))))
     if status in _RETRY_AFTER:
         extra.setdefault("Retry-After", _RETRY_AFTER[status])
     body = {"error": error.body(request_id).model_dump(mode="json")}

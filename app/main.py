@@ -9,10 +9,13 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from app import errors
+from app.access.endpoints import router as access_router
+from app.access.middleware import Access
 from app.catalogue.endpoints import router as catalogue_router
 from app.datasets.endpoints import router as datasets_router
 from app.health.endpoints import router as health_router
 from app.health.metrics import Metrics
+from app.imports.endpoints import router as imports_router
 from app.jobs.endpoints import router as jobs_router
 from app.jobs.tailer import Tailer
 from app.limits import BodyLimit
@@ -23,7 +26,9 @@ from app.replies import errors as error_replies
 from app.reports.endpoints import router as reports_router
 from app.requests import RequestFrame
 from app.signals import before_exit
+from app.uploads.endpoints import router as uploads_router
 from app.wakeup import Wakeup
+from app.webhooks.endpoints import router as webhooks_router
 from core import logs
 from core.settings import Settings
 from core.store.store import Store
@@ -37,6 +42,10 @@ ROUTERS = (
     models_router,
     predictions_router,
     catalogue_router,
+    uploads_router,
+    imports_router,
+    webhooks_router,
+    access_router,
 )
 
 
@@ -88,6 +97,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     app.openapi = Description(app)  # type: ignore[method-assign]
     app.add_middleware(BodyLimit, settings=settings)
+    app.add_middleware(Access, settings=settings)
     app.add_middleware(RequestFrame, metrics=app.state.metrics)
     return app
 

@@ -38,12 +38,15 @@ class ErrorReply(BaseModel):
 
 _DESCRIPTIONS = {
     400: "The body cannot be parsed.",
+    401: "The access key is missing or not valid.",
+    403: "The key's scope does not cover this call.",
     404: "There is no such thing.",
     405: "The path does not take this method.",
     406: "No representation fits the `Accept` header.",
     409: "The thing is not in a state that allows this; `error.code` says which.",
     413: "The body is too large.",
     415: "The Content-Type is not one that this endpoint reads.",
+    429: "Too many requests, or too many jobs at once; try again after `Retry-After` seconds.",
     416: "The range lies outside the file.",
     422: "The request is wrong; `error.param` names the field and `error.hint` the remedy.",
     500: "Something broke on our side; the log has more under `error.request_id`.",

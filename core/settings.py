@@ -3,7 +3,7 @@
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -29,7 +29,45 @@ class Settings(BaseSettings):
 
     lease_seconds: float = Field(default=15.0, gt=0, description="A worker silent for longer has lost its job.")
     sweep_seconds: float = Field(default=5.0, gt=0, description="How often lost or unseen work is looked for.")
-    max_attempts: int = Field(default=3, ge=1, description="Starts of one job before it fails as `worker_lost`.")
+    max_attempts: int = Field(default=3, ge=1, description="Lost workers of one job before it fails as `worker_lost`.")
+    checkpoint_seconds: float = Field(default=30.0, gt=0, description="How often a job in training saves its state.")
+    stall_seconds: float = Field(default=900.0, gt=0, description="A job without a sign of life for longer is ended.")
+    shutdown_seconds: float = Field(
+        default=8.0, gt=0, description="How long a worker that is told to end waits for its job's checkpoint."
+    )
+
+    allowed_hosts: str = Field(
+        default="", description="Host names, separated by commas, that a service without keys answers to on loopback."
+    )
+    rate_per_minute: int = Field(default=1200, ge=0, description="Requests of one access key per minute; 0: no limit.")
+    quota_bytes: int | None = Field(
+        default=None, ge=0, description="Bytes a tenant may keep, unless it has its own quota."
+    )
+    quota_queued: int | None = Field(default=None, ge=0, description="Jobs of a tenant that may wait, likewise.")
+    quota_running: int | None = Field(
+        default=None, ge=1, description="Jobs of a tenant that may run at once, likewise."
+    )
+    audit_days: int = Field(default=365, ge=1, description="How long the audit log is kept.")
+    webhook_allow: str = Field(
+        default="", description="Networks that are not public but may be sent webhooks, e.g. `127.0.0.0/8,10.1.0.0/16`."
+    )
+    secret: SecretStr | None = Field(
+        default=None, description="Key that webhook signatures derive from; default is a file made in `data_dir`."
+    )
+    garbage_seconds: float = Field(
+        default=24 * 3600, ge=0, description="Age at which files that nothing names are removed."
+    )
+    upload_seconds: float = Field(default=24 * 3600, gt=0, description="How long an unfinished upload can be resumed.")
+    idempotency_seconds: float = Field(
+        default=24 * 3600, gt=0, description="How long an Idempotency-Key is remembered."
+    )
+    idle_seconds: float = Field(
+        default=60.0, gt=0, description="A client that sends or takes nothing for longer is hung up on."
+    )
+    max_header_bytes: int = Field(default=64 * 1024, ge=1024, description="Most bytes in a request's line and headers.")
+    otlp_endpoint: str | None = Field(
+        default=None, description="OpenTelemetry collector (http) that traces are sent to."
+    )
 
     max_upload_bytes: int = Field(default=20 * 1024 * MIB, description="Largest upload.")
     max_json_bytes: int = Field(default=1 * MIB, description="Largest JSON body, prediction requests aside.")

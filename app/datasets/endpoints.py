@@ -10,7 +10,7 @@ from app.datasets import service
 from app.datasets.schemas import DatasetFilter, Sample, SampleFilter, ThumbnailSize, UploadFields, upload_fields
 from app.datasets.service import Uploaded
 from app.datasets.uploads import FORM, RAW, receive
-from app.dependencies import IdempotencyKey, SettingsDep, StoreDep, Tenant
+from app.dependencies import IdempotencyKey, ReadTenant, SettingsDep, StoreDep, WriteTenant
 from app.replies import ListReply, errors
 from app.wakeup import WakeupDep
 from core.contract.base import DatasetId
@@ -51,7 +51,7 @@ async def create(
     query: Annotated[UploadFields, Query()],
     store: StoreDep,
     settings: SettingsDep,
-    tenant: Tenant,
+    tenant: WriteTenant,
     wakeup: WakeupDep,
     key: IdempotencyKey = None,
 ) -> Response:
@@ -67,7 +67,7 @@ async def create(
 
 
 @router.get("", operation_id="list_datasets", summary="List data sets")
-def list_all(store: StoreDep, tenant: Tenant, wanted: Annotated[DatasetFilter, Query()]) -> ListReply[Dataset]:
+def list_all(store: StoreDep, tenant: ReadTenant, wanted: Annotated[DatasetFilter, Query()]) -> ListReply[Dataset]:
     """Your data sets, newest first."""
     with store.db.read() as tx:
         page = datasets.page(tx, tenant, state=wanted.state, cursor=wanted.cursor, limit=wanted.limit)
@@ -75,7 +75,7 @@ def list_all(store: StoreDep, tenant: Tenant, wanted: Annotated[DatasetFilter, Q
 
 
 @router.get("/{dataset_id}", operation_id="get_dataset", summary="Get a data set", responses=errors(404))
-def get(store: StoreDep, tenant: Tenant, dataset_id: DatasetId) -> Dataset:
+def get(store: StoreDep, tenant: ReadTenant, dataset_id: DatasetId) -> Dataset:
     """One data set: its state, classes, sizes."""
     with store.db.read() as tx:
         return datasets.get(tx, tenant, dataset_id)
@@ -87,7 +87,7 @@ def get(store: StoreDep, tenant: Tenant, dataset_id: DatasetId) -> Dataset:
     summary="Get what the check of a data set found",
     responses=errors(404, 409),
 )
-def report(store: StoreDep, tenant: Tenant, dataset_id: DatasetId) -> DatasetReport:
+def report(store: StoreDep, tenant: ReadTenant, dataset_id: DatasetId) -> DatasetReport:
     """Every fault at once, with its remedy; classes, splits and sizes."""
     return service.report(store, tenant, dataset_id)
 
@@ -96,7 +96,7 @@ def report(store: StoreDep, tenant: Tenant, dataset_id: DatasetId) -> DatasetRep
     "/{dataset_id}/samples", operation_id="list_samples", summary="List items of a data set", responses=errors(404, 409)
 )
 def samples(
-    store: StoreDep, tenant: Tenant, dataset_id: DatasetId, wanted: Annotated[SampleFilter, Query()]
+    store: StoreDep, tenant: ReadTenant, dataset_id: DatasetId, wanted: Annotated[SampleFilter, Query()]
 ) -> ListReply[Sample]:
     """Items in the data set's own order, with the address of a small picture of each."""
     return ListReply.of(service.samples(store, tenant, dataset_id, wanted))
@@ -111,7 +111,7 @@ def samples(
 )
 def sample(
     store: StoreDep,
-    tenant: Tenant,
+    tenant: ReadTenant,
     dataset_id: DatasetId,
     index: Annotated[int, Path(ge=0, lt=2**31)],
     wanted: Annotated[ThumbnailSize, Query()],
@@ -128,6 +128,6 @@ def sample(
     summary="Delete a data set",
     responses=errors(404, 409),
 )
-def delete(store: StoreDep, tenant: Tenant, dataset_id: DatasetId) -> None:
+def delete(store: StoreDep, tenant: WriteTenant, dataset_id: DatasetId) -> None:
     """The data set and, where nothing else needs them, its files."""
     service.delete(store, tenant, dataset_id)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Depends, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from app.dependencies import IdempotencyKey, StoreDep, Tenant, known_query
+from app.dependencies import IdempotencyKey, ReadTenant, StoreDep, WriteTenant, known_query
 from app.jobs import service
 from app.jobs.schemas import EventFilter, JobFilter
 from app.jobs.stream import HEADERS, stream
@@ -45,20 +45,22 @@ _STREAM: dict[int | str, dict[str, Any]] = {
     dependencies=[Depends(known_query)],
 )
 def create(
+    *,
+    request: Request,
     store: StoreDep,
-    tenant: Tenant,
+    tenant: WriteTenant,
     wakeup: WakeupDep,
     spec: Annotated[JobSpec, Body(openapi_examples=_EXAMPLES)],
     key: IdempotencyKey = None,
 ) -> Response:
     """Adapt a base model to a data set. The reply says `queued`; follow `/jobs/{id}/events` from there."""
-    created = service.create(store, tenant, spec, key)  # committed
+    created = service.create(store, tenant, spec, key, request.state.request_id)  # committed
     wakeup.send("jobs")
     return created.reply("jobs")
 
 
 @router.get("", operation_id="list_jobs", summary="List jobs")
-def list_all(store: StoreDep, tenant: Tenant, wanted: Annotated[JobFilter, Query()]) -> ListReply[Job]:
+def list_all(store: StoreDep, tenant: ReadTenant, wanted: Annotated[JobFilter, Query()]) -> ListReply[Job]:
     """Your jobs, newest first."""
     with store.db.read() as tx:
         page = jobs.page(
@@ -74,7 +76,7 @@ def list_all(store: StoreDep, tenant: Tenant, wanted: Annotated[JobFilter, Query
 
 
 @router.get("/{job_id}", operation_id="get_job", summary="Get a job", responses=errors(404))
-def get(store: StoreDep, tenant: Tenant, job_id: JobId) -> Job:
+def get(store: StoreDep, tenant: ReadTenant, job_id: JobId) -> Job:
     """One job: state, progress, steps, figures, error, model."""
     with store.db.read() as tx:
         return jobs.get(tx, tenant, job_id)
@@ -87,7 +89,7 @@ def get(store: StoreDep, tenant: Tenant, job_id: JobId) -> Job:
     summary="Finish a job now, keep the best so far",
     responses=errors(404, 409),
 )
-def stop(store: StoreDep, tenant: Tenant, job_id: JobId) -> Job:
+def stop(store: StoreDep, tenant: WriteTenant, job_id: JobId) -> Job:
     """The running step is finished, then the best model so far is evaluated and stored."""
     return service.request_end(store, tenant, job_id, cancel=False)
 
@@ -99,7 +101,7 @@ def stop(store: StoreDep, tenant: Tenant, job_id: JobId) -> Job:
     summary="Cancel a job and discard what it made",
     responses=errors(404, 409),
 )
-def cancel(store: StoreDep, tenant: Tenant, job_id: JobId) -> Job:
+def cancel(store: StoreDep, tenant: WriteTenant, job_id: JobId) -> Job:
     """A queued job ends at once, a running one within seconds."""
     return service.request_end(store, tenant, job_id, cancel=True)
 
@@ -115,7 +117,7 @@ async def events(
     *,
     request: Request,
     store: StoreDep,
-    tenant: Tenant,
+    tenant: ReadTenant,
     job_id: JobId,
     wanted: Annotated[EventFilter, Query()],
     last: Annotated[

@@ -9,14 +9,14 @@ from core.store.paging import Page
 from core.store.store import Store
 
 
-def create(store: Store, tenant: str, spec: JobSpec, key: str | None) -> Created:
+def create(store: Store, tenant: str, spec: JobSpec, key: str | None, request_id: str | None = None) -> Created:
     """Check the job against the state of things and enter it as `queued`, all in one transaction."""
     said = {"call": "POST /jobs", "spec": spec.model_dump(mode="json")}
     with store.db.write() as tx:
 
         def enter() -> Job:
             check(tx, tenant, spec)
-            return jobs.add(tx, tenant, new_id("job"), spec)
+            return jobs.add(tx, tenant, new_id("job"), spec, request_id=request_id)
 
         return once(tx, tenant, key, said, enter)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from app.dependencies import Paging, StoreDep, Tenant
+from app.dependencies import Paging, ReadTenant, StoreDep, WriteTenant
 from app.models import service
 from app.models.downloads import answer
 from app.negotiation import preferred
@@ -25,7 +25,7 @@ router = APIRouter(tags=["models"])
 
 
 @router.get("/models", summary="List models")
-def list_models(store: StoreDep, tenant: Tenant, paging: Annotated[Paging, Query()]) -> ListReply[Model]:
+def list_models(store: StoreDep, tenant: ReadTenant, paging: Annotated[Paging, Query()]) -> ListReply[Model]:
     """Your models, newest first."""
     return ListReply[Model].of(service.page(store, tenant, paging.cursor, paging.limit))
 
@@ -39,7 +39,7 @@ def list_models(store: StoreDep, tenant: Tenant, paging: Annotated[Paging, Query
     | _DOWNLOAD
     | errors(404, 416),
 )
-def download_model(model_id: ModelId, request: Request, store: StoreDep, tenant: Tenant) -> Response:
+def download_model(model_id: ModelId, request: Request, store: StoreDep, tenant: ReadTenant) -> Response:
     """The model's bundle as a zip; with `Accept: application/json` what is known of the model.
 
     The bundle's `ETag` is its SHA-256; `Range` and `If-Range` resume a download.
@@ -65,7 +65,7 @@ def download_file(
     name: Annotated[str, Path(description="A name out of the model's `files`.")],
     request: Request,
     store: StoreDep,
-    tenant: Tenant,
+    tenant: ReadTenant,
 ) -> Response:
     """One file of the bundle, e.g. `model.onnx`. Its `ETag` is its SHA-256; `Range` and `If-Range` work."""
     model = service.get(store, tenant, model_id)
@@ -73,6 +73,6 @@ def download_file(
 
 
 @router.delete("/models/{model_id}", status_code=204, summary="Delete a model", responses=errors(404, 409))
-def delete_model(model_id: ModelId, store: StoreDep, tenant: Tenant, predictor: PredictorDep) -> None:
+def delete_model(model_id: ModelId, store: StoreDep, tenant: WriteTenant, predictor: PredictorDep) -> None:
     """Delete the model and its files; 409 `model_in_use` while a job starts from it."""
     predictor.forget(service.remove(store, tenant, model_id))

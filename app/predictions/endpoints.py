@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from app.dependencies import SettingsDep, StoreDep, Tenant, known_query
+from app.dependencies import ReadTenant, SettingsDep, StoreDep, known_query
 from app.predictions import inputs, service
 from app.predictions.dependencies import PredictorDep, TimerDep, lifespan
 from app.replies import errors
@@ -56,7 +56,7 @@ async def predict(
     *,
     store: StoreDep,
     settings: SettingsDep,
-    tenant: Tenant,
+    tenant: ReadTenant,
     predictor: PredictorDep,
     timer: TimerDep,
     top_k: Annotated[

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
-from app.dependencies import StoreDep, Tenant
+from app.dependencies import ReadTenant, StoreDep
 from app.negotiation import preferred
 from app.replies import errors
 from app.reports import service
@@ -27,7 +27,7 @@ router = APIRouter(tags=["jobs"])
     response_model=Report,
     responses=_FORMS | errors(404, 409),
 )
-def get_report(job_id: JobId, request: Request, store: StoreDep, tenant: Tenant) -> Response:
+def get_report(job_id: JobId, request: Request, store: StoreDep, tenant: ReadTenant) -> Response:
     """What the job found out, as JSON; with `Accept: text/html` as one self-contained page.
 
     409 `report_not_ready` until the job has succeeded.

@@ -8,10 +8,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-IdPrefix = Literal["ds", "job", "mdl", "evt", "req"]
+IdPrefix = Literal["ds", "job", "mdl", "evt", "req", "key", "aud", "upl", "whd", "imp"]
 DatasetId = Annotated[str, StringConstraints(pattern=r"^ds_[0-9a-z]{26}$")]
 JobId = Annotated[str, StringConstraints(pattern=r"^job_[0-9a-z]{26}$")]
 ModelId = Annotated[str, StringConstraints(pattern=r"^mdl_[0-9a-z]{26}$")]
+KeyId = Annotated[str, StringConstraints(pattern=r"^key_[0-9a-z]{26}$")]
+UploadId = Annotated[str, StringConstraints(pattern=r"^upl_[0-9a-z]{26}$")]
+DeliveryId = Annotated[str, StringConstraints(pattern=r"^whd_[0-9a-z]{26}$")]
+ImportId = Annotated[str, StringConstraints(pattern=r"^imp_[0-9a-z]{26}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Metadata = Annotated[
     dict[

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 ErrorType = Literal[
     "invalid_request",  # 422: the request itself is wrong (400 where it cannot even be parsed)
+    "unauthenticated",  # 401: no key, or one that is not valid
+    "forbidden",  # 403: the key's scope does not cover the call
     "not_found",  # 404
     "conflict",  # 409: the request is right, but not in this state
     "too_large",  # 413
@@ -78,6 +80,31 @@ class InvalidRequestError(GraftError):
 
     type = "invalid_request"
     code = "invalid_request"
+
+
+class UnauthenticatedError(GraftError):
+    """No access key, or one that is unknown, expired or revoked: which of them is not told."""
+
+    type = "unauthenticated"
+    code = "invalid_key"
+
+
+class ForbiddenError(GraftError):
+    """The caller is known, but may not do this."""
+
+    type = "forbidden"
+    code = "forbidden"
+
+
+class RateLimitedError(GraftError):
+    """Too many requests, or too many jobs at once: it passes. `retry_after` is in seconds."""
+
+    type = "rate_limited"
+    code = "rate_limited"
+
+    def __init__(self, message: str, *, retry_after: float = 1.0, **rest: Any) -> None:
+        super().__init__(message, **rest)
+        self.retry_after = retry_after
 
 
 class NotFoundError(GraftError):

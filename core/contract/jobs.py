@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from core.contract.base import DatasetId, JobId, Metadata, ModelId, Record, Request
+from core.contract.base import DatasetId, JobId, Metadata, ModelId, Record, Request, Sha256
 from core.contract.errors import ErrorBody
 from core.contract.methods import AnyMethod, LinearProbe
 
@@ -19,6 +19,14 @@ class Budget(Request):
 
     max_seconds: int | None = Field(
         default=None, ge=1, le=30 * 24 * 3600, description="Run no longer than this; then fail with `deadline`."
+    )
+
+
+class Webhook(Request):
+    """Where to send word when a job has ended."""
+
+    url: Annotated[str, StringConstraints(min_length=1, max_length=2048, pattern=r"^https?://[^\s]+$")] = Field(
+        description="An http or https address; one that is not public is refused unless the service allows it."
     )
 
 
@@ -37,6 +45,7 @@ class JobSpec(Request):
     )
     budget: Budget = Budget()
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of everything random in the job.")
+    webhook: Webhook | None = Field(default=None, description="Told, with a signature, when the job has ended.")
     metadata: Metadata = Field(
         default={}, description="Your own labels: at most 64 names of up to 64 characters, texts of up to 512."
     )
@@ -73,11 +82,13 @@ class Job(Record):
     evaluation: DatasetId | None = None
     budget: Budget
     seed: int
+    webhook: Webhook | None = None
     metadata: Metadata
     progress: Progress | None = None
     steps: list[Step] = []
     metrics: dict[str, float] = Field(default={}, description="Headline figures, e.g. `accuracy`, once known.")
     attempt: int = Field(default=0, description="How many times a worker has started it.")
+    lost: int = Field(default=0, description="How many of its workers were lost; too many, and it fails.")
     stop_requested: bool = Field(default=False, description="Finish now and keep the best so far.")
     cancel_requested: bool = Field(default=False, description="Discard it.")
     error: ErrorBody | None = None
@@ -87,7 +98,16 @@ class Job(Record):
     finished_at: datetime | None = None
 
 
-EventKind = Literal["state", "step", "progress", "metric", "message"]
+EventKind = Literal["state", "step", "progress", "metric", "message", "checkpoint"]
+
+
+class Checkpoint(Record):
+    """The state of a running job from which another worker can go on."""
+
+    sha256: Sha256
+    bytes: int
+    epoch: float = Field(description="Epochs done; a fraction within an epoch.")
+    step: int = Field(description="Optimiser steps done.")
 
 
 class Event(Record):

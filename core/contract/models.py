@@ -34,7 +34,7 @@ class ModelManifest(Record):
 
     version: Literal[1] = 1
     model_id: ModelId
-    job_id: JobId
+    job_id: JobId | None = Field(description="The job that made it; null for an imported model.")
     modality: Literal["image"] = "image"
     classes: list[str]
     prepare: ImagePrepare
@@ -76,7 +76,7 @@ class Model(Record):
 
     id: ModelId
     object: Literal["model"] = "model"
-    job_id: JobId
+    job_id: JobId | None = Field(description="The job that made it; null for an imported model.")
     base_model: str
     method: str
     classes: list[str]

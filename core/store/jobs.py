@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, upd
 from core.contract.base import now
 from core.contract.errors import ConflictError, ErrorBody, JobError, NotFoundError
 from core.contract.jobs import TERMINAL, TRANSITIONS, Job, JobSpec, JobState, Progress, Step
-from core.store import events
+from core.store import events, webhooks
 from core.store.database import clock
 from core.store.events import NewEvent
 from core.store.leases import Fence, LostLeaseError, claim, renew
@@ -48,11 +48,13 @@ def _record(row: Row[Any]) -> Job:
         evaluation=spec.evaluation,
         budget=spec.budget,
         seed=spec.seed,
+        webhook=spec.webhook,
         metadata=spec.metadata,
         progress=row.progress,
         steps=row.steps,
         metrics=row.metrics,
         attempt=row.attempt,
+        lost=row.lost,
         stop_requested=row.stop_requested,
         cancel_requested=row.cancel_requested,
         error=row.error,
@@ -63,8 +65,16 @@ def _record(row: Row[Any]) -> Job:
     )
 
 
-def add(tx: Connection, tenant: str, job_id: str, spec: JobSpec) -> Job:
-    """Enter a new job as `queued`."""
+def add(
+    tx: Connection,
+    tenant: str,
+    job_id: str,
+    spec: JobSpec,
+    *,
+    request_id: str | None = None,
+    traceparent: str | None = None,
+) -> Job:
+    """Enter a new job as `queued`; the request that asked for it is named in the logs and traces of its run."""
     values: dict[str, Any] = {
         "id": job_id,
         "tenant": tenant,
@@ -76,6 +86,8 @@ def add(tx: Connection, tenant: str, job_id: str, spec: JobSpec) -> Job:
         "evaluation_id": spec.evaluation,
         "steps": [],
         "metrics": {},
+        "request_id": request_id,
+        "traceparent": traceparent,
         "created_at": now(),
     }
     tx.execute(insert(jobs).values(**values))
@@ -149,6 +161,8 @@ def transition(
             raise LostLeaseError(f"{job_id}: attempt {fence.attempt} no longer owns the job")
         raise ConflictError(f"Job {job_id} can no longer become {to}.", code="job_finished")
     events.append(tx, job_id, [NewEvent("state", data)])
+    if to in TERMINAL:
+        webhooks.enqueue(tx, job_id, to)
 
 
 def claim_next(tx: Connection, owner: str, seconds: float) -> JobClaim | None:

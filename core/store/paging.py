@@ -8,7 +8,16 @@ from sqlalchemy import Connection, Row, Select, Table
 
 from core.contract.errors import InvalidRequestError
 
-_IDS = {"datasets": "ds", "jobs": "job", "models": "mdl"}
+_IDS = {
+    "datasets": "ds",
+    "jobs": "job",
+    "models": "mdl",
+    "api_keys": "key",
+    "audit": "aud",
+    "uploads": "upl",
+    "imports": "imp",
+    "deliveries": "whd",
+}
 T = TypeVar("T")
 
 

@@ -30,6 +30,8 @@ class Inputs:
     evaluation: DataRef | None = None
     parent: Path | None = None
     """Bundle (zip) of the user's own model that the job starts from, if it does."""
+    checkpoint: Path | None = None
+    """What an earlier attempt saved; the run goes on from there and ends as if it had never been broken."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Places:
     cache_bytes: int = 10 * 1024**3
     device: str = "auto"
     threads: int = 0
+    checkpoint_seconds: float = 30.0
+    """How often training saves its state."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,12 @@ class Sink(Protocol):
         """Take one event.
 
         `step`: the fields of `Step`; `progress`: those of `Progress`; `metric`: {epoch?, <name>: value};
-        `message`: {text}.
+        `message`: {text}; `checkpoint`: {file, sha256, bytes, epoch, step}, `file` being a finished, fsynced file in
+        `places.out` that the taker owns from then on.
         """
 
 
-Wish = Literal["go_on", "stop", "cancel"]
+Wish = Literal["go_on", "stop", "cancel", "suspend"]
 ShouldStop = Callable[[], Wish]
 
 
@@ -77,9 +82,14 @@ class Engine(Protocol):
     def __call__(self, spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should_stop: ShouldStop) -> Result:
         """Run one job.
 
-        Raises `JobError` with a code and a remedy, `CancelledError` when `should_stop` says `cancel`.
+        Raises `JobError` with a code and a remedy, `CancelledError` when `should_stop` says `cancel`, `SuspendedError`
+        when it says `suspend` (after a last checkpoint, where there is something to save).
         """
 
 
 class CancelledError(Exception):
     """The user does not want the job any more."""
+
+
+class SuspendedError(Exception):
+    """The worker has to end; the job goes on elsewhere, from its last checkpoint."""

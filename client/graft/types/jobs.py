@@ -56,6 +56,8 @@ class Job(Resource):
     steps: list[Step] = []
     metrics: dict[str, float] = {}
     attempt: int = 0
+    lost: int = 0
+    webhook: dict[str, Any] | None = None
     stop_requested: bool = False
     cancel_requested: bool = False
     error: ErrorBody | None = None

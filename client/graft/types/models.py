@@ -20,7 +20,7 @@ class Model(Resource):
 
     id: str
     object: str = "model"
-    job_id: str
+    job_id: str | None = None
     base_model: str
     method: str
     classes: list[str] = []

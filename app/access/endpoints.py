@@ -1,0 +1,5 @@
+"""`/keys`, `/usage`, `/audit`."""
+
+from fastapi import APIRouter
+
+router = APIRouter(tags=["access"])

@@ -1,0 +1,1 @@
+"""Models from outside: weights are checked before they are believed."""

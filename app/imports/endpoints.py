@@ -1,0 +1,5 @@
+"""`POST /models`, `/imports`."""
+
+from fastapi import APIRouter
+
+router = APIRouter(tags=["imports"])

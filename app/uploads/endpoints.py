@@ -1,0 +1,5 @@
+"""`/uploads`."""
+
+from fastapi import APIRouter
+
+router = APIRouter(tags=["uploads"])

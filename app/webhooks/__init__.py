@@ -1,0 +1,1 @@
+"""Webhooks: deliveries and the secret that they are signed with."""

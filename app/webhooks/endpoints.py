@@ -1,0 +1,5 @@
+"""`/webhooks`, `/jobs/{id}/deliveries`."""
+
+from fastapi import APIRouter
+
+router = APIRouter(tags=["webhooks"])
