@@ -50,6 +50,14 @@ def after(tx: Connection, job_id: str, seq: int, limit: int = 500) -> list[Event
     return [Event(**row._mapping) for row in tx.execute(query)]
 
 
+def of_kind(tx: Connection, job_id: str, kind: EventKind, *, before_attempt: int) -> list[dict[str, Any]]:
+    """The data of a kind of event as earlier attempts at the job wrote it, oldest first."""
+    query = select(events.c.data).where(
+        events.c.job_id == job_id, events.c.kind == kind, events.c.attempt < before_attempt
+    )
+    return list(tx.scalars(query.order_by(events.c.seq)))
+
+
 @dataclass(frozen=True)
 class Tail:
     """How far a job's events have come."""

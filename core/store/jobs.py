@@ -1,68 +1,31 @@
-"""Queries on jobs. Every change of state goes through `transition`."""
+"""Queries on jobs. Every change of state goes through `transition`.
 
-from dataclasses import dataclass
-from datetime import datetime
+`attempt` is the fence: it grows with every claim. `lost` counts the attempts whose worker or process was lost, and only
+that count is compared with `max_attempts`: a job that was handed back by workers which ended in good order is not at
+fault for it. `spent` adds up the seconds of all attempts.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, func, insert, or_, select, update
 
 from core.contract.base import now
 from core.contract.errors import ConflictError, ErrorBody, JobError, NotFoundError
-from core.contract.jobs import TERMINAL, TRANSITIONS, Job, JobSpec, JobState, Progress, Step
-from core.store import events, webhooks
+from core.contract.jobs import TERMINAL, TRANSITIONS, Checkpoint, Job, JobSpec, JobState, Progress, Step
+from core.store import events, fairness, webhooks
 from core.store.database import clock
 from core.store.events import NewEvent
+from core.store.job_records import JobClaim as JobClaim  # noqa: PLC0414 -- also the name by which callers know it
+from core.store.job_records import Wishes as Wishes  # noqa: PLC0414
+from core.store.job_records import record_of
 from core.store.leases import Fence, LostLeaseError, claim, renew
 from core.store.paging import Page, fetch
 from core.store.tables import jobs
 
 T = jobs.c
-
-
-@dataclass(frozen=True)
-class JobClaim:
-    """A job that this worker has to run."""
-
-    fence: Fence
-    tenant: str
-    spec: JobSpec
-    created_at: datetime
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What the user wants of a running job, as the heartbeat brings it."""
-
-    stop: bool
-    cancel: bool
-
-
-def _record(row: Row[Any]) -> Job:
-    spec = JobSpec.model_validate(row.spec)
-    return Job(
-        id=row.id,
-        state=row.state,
-        method=spec.method,
-        base_model=spec.base_model,
-        source=spec.source,
-        evaluation=spec.evaluation,
-        budget=spec.budget,
-        seed=spec.seed,
-        webhook=spec.webhook,
-        metadata=spec.metadata,
-        progress=row.progress,
-        steps=row.steps,
-        metrics=row.metrics,
-        attempt=row.attempt,
-        lost=row.lost,
-        stop_requested=row.stop_requested,
-        cancel_requested=row.cancel_requested,
-        error=row.error,
-        model_id=row.model_id,
-        created_at=row.created_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-    )
+RETRY_SECONDS = (0.0, 2.0, 8.0)
+"""How long a job waits after its first, second, third loss (and all later ones) before a worker may claim it."""
 
 
 def add(
@@ -104,7 +67,7 @@ def _row(tx: Connection, tenant: str, job_id: str) -> Row[Any]:
 
 def get(tx: Connection, tenant: str, job_id: str) -> Job:
     """One job; `NotFoundError` if there is none of that id in the tenant."""
-    return _record(_row(tx, tenant, job_id))
+    return record_of(_row(tx, tenant, job_id))
 
 
 def report_blob(tx: Connection, tenant: str, job_id: str) -> str | None:
@@ -129,7 +92,7 @@ def page(
         if value is not None:
             query = query.where(column == value)
     rows, more = fetch(tx, query, jobs, cursor=cursor, limit=limit)
-    return Page([_record(row) for row in rows], more, rows[-1].id if more else None)
+    return Page([record_of(row) for row in rows], more, rows[-1].id if more else None)
 
 
 def transition(
@@ -148,9 +111,11 @@ def transition(
     sources = [state for state, targets in TRANSITIONS.items() if to in targets]
     query = update(jobs).where(T.id == job_id, T.state.in_(sources))
     if fence is not None:
-        query = query.where(T.attempt == fence.attempt, T.state == "running")
+        query = query.where(_own(fence))
     if to in TERMINAL:
-        values |= {"finished_at": now(), "lease_until": None}
+        values |= {"finished_at": now(), "checkpoint": None, "checkpoint_sha256": None}
+    if to != "running":
+        values |= {"lease_until": None, "running_since": None, "spent": _spent(tx)}
     data: dict[str, Any] = {"state": to}
     if error is not None:
         values["error"] = data["error"] = error.model_dump(mode="json")
@@ -165,14 +130,74 @@ def transition(
         webhooks.enqueue(tx, job_id, to)
 
 
-def claim_next(tx: Connection, owner: str, seconds: float) -> JobClaim | None:
-    """Claim the oldest queued job; its state becomes `running` and its attempt number grows by one."""
-    row = claim(tx, jobs, T.state == "queued", state="running", owner=owner, seconds=seconds)
+def _spent(tx: Connection) -> ColumnElement[Any]:
+    """Seconds spent once a run has ended; a worker that was lost has not worked longer than its lease."""
+    until = case((T.lease_until < clock(tx), T.lease_until), else_=clock(tx))
+    return case((T.running_since < until, T.spent + until - T.running_since), else_=T.spent)
+
+
+def claim_next(
+    tx: Connection,
+    owner: str,
+    seconds: float,
+    *,
+    quota_running: int | None = None,
+    usable: Callable[[str], bool] = lambda _sha256: True,
+) -> JobClaim | None:
+    """Claim a job, fairly between tenants (`core.store.fairness`): it becomes `running`, its attempt number grows.
+
+    `quota_running` is how many jobs of a tenant without a quota of its own may run at once. A checkpoint whose blob is
+    not `usable` is forgotten.
+    """
+    free = [T.state == "queued", or_(T.not_before.is_(None), T.not_before <= clock(tx))]
+    for job_id in fairness.order(tx, free, quota_running):
+        row = claim(tx, jobs, (T.id == job_id) & free[0], state="running", owner=owner, seconds=seconds)
+        if row is not None:
+            return _claimed(tx, row, usable)
+    return None
+
+
+def _claimed(tx: Connection, row: Row[Any], usable: Callable[[str], bool]) -> JobClaim:
+    values: dict[str, Any] = {"started_at": func.coalesce(T.started_at, now()), "steps": [], "not_before": None}
+    data: dict[str, Any] = {"state": "running", "attempt": row.attempt}
+    saved = None if row.checkpoint is None else Checkpoint.model_validate(row.checkpoint)
+    if saved is not None and not usable(saved.sha256):
+        saved, values["checkpoint"], values["checkpoint_sha256"] = None, None, None
+    if saved is not None:
+        data["resumed_from"] = {"epoch": saved.epoch, "step": saved.step}
+    tx.execute(update(jobs).where(T.id == row.id).values(running_since=clock(tx), **values))
+    events.append(tx, row.id, [NewEvent("state", data)])
+    return JobClaim(
+        fence=Fence(row.id, row.attempt),
+        tenant=row.tenant,
+        spec=JobSpec.model_validate(row.spec),
+        created_at=row.created_at,
+        lost=row.lost,
+        spent=row.spent,
+        checkpoint=saved,
+        request_id=row.request_id,
+        traceparent=row.traceparent,
+    )
+
+
+def due_in(tx: Connection) -> float | None:
+    """Seconds until the next job that waits after a loss may be claimed; None if none waits."""
+    seconds = tx.scalar(select(func.min(T.not_before) - clock(tx)).where(T.state == "queued", T.not_before > clock(tx)))
+    return None if seconds is None else float(seconds)
+
+
+def _own(fence: Fence) -> ColumnElement[bool]:
+    """That very attempt runs the job."""
+    return (T.id == fence.id) & (T.attempt == fence.attempt) & (T.state == "running")
+
+
+def _held(tx: Connection, fence: Fence, *, lock: bool = False) -> Row[Any]:
+    """The row, if the attempt still owns it; `LostLeaseError` for a late worker."""
+    query = select(jobs).where(_own(fence))
+    row = tx.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
-        return None
-    tx.execute(update(jobs).where(T.id == row.id).values(started_at=func.coalesce(T.started_at, now()), steps=[]))
-    events.append(tx, row.id, [NewEvent("state", {"state": "running", "attempt": row.attempt})])
-    return JobClaim(Fence(row.id, row.attempt), row.tenant, JobSpec.model_validate(row.spec), row.created_at)
+        raise LostLeaseError(f"{fence.id}: attempt {fence.attempt} no longer owns the job")
+    return row
 
 
 def heartbeat(tx: Connection, fence: Fence, seconds: float) -> Wishes:
@@ -183,20 +208,13 @@ def heartbeat(tx: Connection, fence: Fence, seconds: float) -> Wishes:
 
 def wishes(tx: Connection, fence: Fence) -> Wishes:
     """What the user wants of a running job, without prolonging its lease; `LostLeaseError` for a late worker."""
-    row = tx.execute(
-        select(T.stop_requested, T.cancel_requested).where(
-            T.id == fence.id, T.attempt == fence.attempt, T.state == "running"
-        )
-    ).one_or_none()
-    if row is None:
-        raise LostLeaseError(f"{fence.id}: attempt {fence.attempt} no longer owns the job")
+    row = _held(tx, fence)
     return Wishes(row.stop_requested, row.cancel_requested)
 
 
 def is_running(tx: Connection, fence: Fence) -> bool:
     """Whether that very attempt still runs the job."""
-    query = select(T.id).where(T.id == fence.id, T.attempt == fence.attempt, T.state == "running")
-    return tx.execute(query).first() is not None
+    return tx.execute(select(T.id).where(_own(fence))).first() is not None
 
 
 def record(
@@ -215,9 +233,60 @@ def record(
     if steps is not None:
         values["steps"] = [step.model_dump(mode="json") for step in steps]
     if values:
-        tx.execute(
-            update(jobs).where(T.id == fence.id, T.attempt == fence.attempt, T.state == "running").values(values)
-        )
+        tx.execute(update(jobs).where(_own(fence)).values(values))
+
+
+def save_checkpoint(tx: Connection, fence: Fence, saved: Checkpoint) -> str | None:
+    """Point the job to a checkpoint whose blob is there; returns the blob that it replaces, to be removed after `tx`.
+
+    Its event tells how far the job had come, and neither the file's name nor its hash.
+    """
+    before: str | None = _held(tx, fence, lock=True).checkpoint_sha256
+    values = {"checkpoint": saved.model_dump(mode="json"), "checkpoint_sha256": saved.sha256}
+    tx.execute(update(jobs).where(_own(fence)).values(values))
+    data = {"epoch": saved.epoch, "step": saved.step, "bytes": saved.bytes}
+    events.append(tx, fence.id, [NewEvent("checkpoint", data)], fence=fence)
+    return before if before != saved.sha256 else None
+
+
+def checkpoint(tx: Connection, fence: Fence) -> Checkpoint | None:
+    """What the job would go on from; `LostLeaseError` for a late worker."""
+    saved = _held(tx, fence).checkpoint
+    return None if saved is None else Checkpoint.model_validate(saved)
+
+
+def retry(tx: Connection, fence: Fence, error: ErrorBody, max_attempts: int, *, delay: float | None = None) -> JobState:
+    """Count a loss: the job is queued again, from `delay` seconds on, or `failed` with `error` after too many.
+
+    Without a `delay` the pauses grow (`RETRY_SECONDS`). A job that was to be cancelled is cancelled.
+    """
+    row = _held(tx, fence, lock=True)
+    lost = row.lost + 1
+    if row.cancel_requested:
+        transition(tx, fence.id, "cancelled", fence=fence, lost=lost)
+        return "cancelled"
+    if lost >= max_attempts:
+        error = error.model_copy(update={"details": error.details | {"lost": lost}})
+        transition(tx, fence.id, "failed", fence=fence, error=error, lost=lost)
+        return "failed"
+    pause = RETRY_SECONDS[min(lost, len(RETRY_SECONDS)) - 1] if delay is None else delay
+    text = f"{error.message} The job is queued again: loss {lost} of at most {max_attempts}."
+    events.append(tx, fence.id, [NewEvent("message", {"text": text})], fence=fence)
+    _requeue(tx, fence, lost=lost, not_before=clock(tx) + pause if pause else None)
+    return "queued"
+
+
+def hand_back(tx: Connection, fence: Fence) -> JobState:
+    """The worker ends in good order: the job is queued again at once and this does not count as a loss."""
+    if _held(tx, fence, lock=True).cancel_requested:
+        transition(tx, fence.id, "cancelled", fence=fence)
+        return "cancelled"
+    _requeue(tx, fence, not_before=None)
+    return "queued"
+
+
+def _requeue(tx: Connection, fence: Fence, **values: Any) -> None:
+    transition(tx, fence.id, "queued", fence=fence, owner=None, progress=None, **values)
 
 
 def request(tx: Connection, tenant: str, job_id: str, *, cancel: bool) -> Job:
@@ -253,17 +322,10 @@ def reconcile(tx: Connection, max_attempts: int) -> int:
 
     Returns how many jobs were touched.
     """
-    lost = list(
-        tx.execute(select(T.id, T.attempt, T.cancel_requested).where(*_lost(tx)).with_for_update(skip_locked=True))
-    )
+    gone = select(T.id, T.attempt, T.lost).where(*_lost(tx)).with_for_update(skip_locked=True)
+    lost = list(tx.execute(gone))
     for row in lost:
-        fence = Fence(row.id, row.attempt)
-        if row.cancel_requested:
-            transition(tx, row.id, "cancelled", fence=fence)
-        elif row.attempt >= max_attempts:
-            transition(tx, row.id, "failed", fence=fence, error=_worker_lost(row.attempt))
-        else:
-            transition(tx, row.id, "queued", fence=fence, lease_until=None, owner=None, progress=None)
+        retry(tx, Fence(row.id, row.attempt), _worker_lost(row.lost + 1), max_attempts)
     return len(lost)
 
 
@@ -271,9 +333,10 @@ def _lost(tx: Connection) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return T.state == "running", T.lease_until < clock(tx)
 
 
-def _worker_lost(attempts: int) -> ErrorBody:
+def _worker_lost(lost: int) -> ErrorBody:
+    how_often = "" if lost == 1 else f" {lost} times"
     return JobError(
-        f"The worker was lost {attempts} times while it ran this job.",
+        f"The worker was lost{how_often} while it ran this job.",
         code="worker_lost",
         hint="Look for out-of-memory kills in the machine's log; a smaller batch_size or base model may help.",
     ).body()

@@ -23,18 +23,22 @@ class Worker:
     pid: int
     started_at: float
     seen_at: float
+    stats: dict[str, Any] | None = None
+    """What it works at: job, step, rss_bytes, peak_bytes, gpu_allocated_bytes, gpu_reserved_bytes; None when idle."""
 
 
 def _record(row: Row[Any]) -> Worker:
-    return Worker(row.id, row.queue, row.host, row.pid, row.started_at, row.seen_at)
+    return Worker(row.id, row.queue, row.host, row.pid, row.started_at, row.seen_at, row.stats)
 
 
-def beat(tx: Connection, worker_id: str, queue: Queue, *, host: str, pid: int) -> None:
-    """Say that the worker is alive; the first call enters it (and forgets workers long silent)."""
-    if tx.execute(update(workers).where(T.id == worker_id).values(seen_at=clock(tx))).rowcount:
+def beat(
+    tx: Connection, worker_id: str, queue: Queue, *, host: str, pid: int, stats: dict[str, Any] | None = None
+) -> None:
+    """Say that the worker is alive and what it works at; the first call enters it (and forgets those long silent)."""
+    if tx.execute(update(workers).where(T.id == worker_id).values(seen_at=clock(tx), stats=stats)).rowcount:
         return
     tx.execute(delete(workers).where(T.seen_at < clock(tx) - FORGET_SECONDS))
-    values = {"id": worker_id, "queue": queue, "host": host, "pid": pid}
+    values = {"id": worker_id, "queue": queue, "host": host, "pid": pid, "stats": stats}
     tx.execute(insert(workers).values(**values, started_at=clock(tx), seen_at=clock(tx)))
 
 
