@@ -29,6 +29,20 @@ class Parity(Record):
     tolerance: float
 
 
+class Imported(Record):
+    """Where an imported model came from. What is claimed was said by the upload, and not measured here."""
+
+    name: str = Field(description="The name it was imported under.")
+    kind: Literal["bundle", "weights"] = Field(description="A bundle of another Graft, or a state dict.")
+    sha256: Sha256 = Field(description="SHA-256 of the upload.")
+    origin_model_id: ModelId | None = Field(default=None, description="Its id in the Graft it came from.")
+    claimed_method: dict[str, Any] = {}
+    claimed_metrics: list[Metric] = []
+    claimed_data: list[DataUse] = []
+    claimed_lineage: list[str] = []
+    notes: list[str] = Field(default=[], description="What was done to the weights, in sentences.")
+
+
 class ModelManifest(Record):
     """Everything needed to use a model and to know where it came from; stands in its bundle as `manifest.json`."""
 
@@ -36,7 +50,7 @@ class ModelManifest(Record):
     model_id: ModelId
     job_id: JobId | None = Field(description="The job that made it; null for an imported model.")
     modality: Literal["image"] = "image"
-    classes: list[str]
+    classes: list[str] = Field(description="Empty for an imported network without a classifier.")
     prepare: ImagePrepare
     input_name: str = "image"
     output_names: list[str] = Field(
@@ -45,7 +59,9 @@ class ModelManifest(Record):
     )
     temperature: float
     base_model: str = Field(description="The card or model id the job started from.")
-    architecture: dict[str, Any] = Field(description="How to build the network again: builder, name, width.")
+    architecture: dict[str, Any] = Field(
+        description="How to build the network again: builder, name, width, and how its head normalises the embedding."
+    )
     lineage: list[str] = Field(default=[], description="Parents, nearest first, ending with a base model's id.")
     method: dict[str, Any] = Field(description="The method's options, as resolved.")
     seed: int
@@ -59,6 +75,7 @@ class ModelManifest(Record):
     hardware: dict[str, str]
     seconds: float = Field(description="Wall-clock seconds the job took up to the export.")
     licence: str = Field(description="Licence of the base model's weights.")
+    imported: Imported | None = Field(default=None, description="Set where the weights came from outside.")
     created_at: datetime
 
 

@@ -22,9 +22,23 @@ print(json.load(open("manifest.json"))["classes"][probabilities.argmax()], proba
 ```"""
 
 
+def usage(manifest: ModelManifest) -> list[str]:
+    """How to use the model's graph, as lines of Markdown."""
+    size = manifest.prepare.size
+    return [
+        "## How to use it",
+        "",
+        f"`model.onnx` takes `image`, float32 (N, 3, {size}, {size}), and gives `probabilities` (calibrated: "
+        f"softmax of logits / {manifest.temperature:.4g}), `logits` and `embedding`.",
+        "",
+        _USE.format(resampling=f"Image.Resampling.{manifest.prepare.interpolation.upper()}"),
+        "",
+        "`model.safetensors` holds the same weights under PyTorch's names (`backbone.*`, `head.*`).",
+    ]
+
+
 def write(manifest: ModelManifest, notes: list[str]) -> str:
     """The card in Markdown."""
-    size = manifest.prepare.size
     return "\n".join(
         [
             f"# {manifest.model_id}",
@@ -42,14 +56,7 @@ def write(manifest: ModelManifest, notes: list[str]) -> str:
             "",
             *(f"- {note}" for note in notes),
             "",
-            "## How to use it",
-            "",
-            f"`model.onnx` takes `image`, float32 (N, 3, {size}, {size}), and gives `probabilities` (calibrated: "
-            f"softmax of logits / {manifest.temperature:.4g}), `logits` and `embedding`.",
-            "",
-            _USE.format(resampling=f"Image.Resampling.{manifest.prepare.interpolation.upper()}"),
-            "",
-            "`model.safetensors` holds the same weights under PyTorch's names (`backbone.*`, `head.*`).",
+            *usage(manifest),
             "",
             "## What it was made from",
             "",

@@ -43,7 +43,12 @@ def manifest(job: Finished, parity: Parity, *, device: torch.device, seconds: fl
         prepare=card.prepare,
         temperature=job.evaluation.calibration.temperature,
         base_model=spec.base_model,
-        architecture={"builder": card.builder, "name": card.architecture, "width": card.width},
+        architecture={
+            "builder": card.builder,
+            "name": card.architecture,
+            "width": card.width,
+            "normalise": job.trained.head.normalise,
+        },
         lineage=job.base.identity.lineage,
         method=spec.method.model_dump(mode="json") | job.trained.options,
         seed=spec.seed,

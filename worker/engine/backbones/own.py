@@ -33,7 +33,7 @@ def card(found: ModelManifest, root: BaseModelCard) -> BaseModelCard:
             "weights": Weights(source="none", file="model.safetensors"),
             "licence": found.licence,
             "top1": None,
-            "note": f"Made by {found.job_id}.",
+            "note": f"Made by {found.job_id}." if found.job_id else "Imported.",
         }
     )
 
