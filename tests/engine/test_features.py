@@ -20,6 +20,7 @@ from worker.engine.backbones import Backbone, Opened, load
 from worker.engine.cache import CacheFolder
 from worker.engine.door import CancelledError
 from worker.engine.features import embed, feature_key
+from worker.engine.shards import Shards
 
 KEY = "a" * 64
 
@@ -178,6 +179,10 @@ def test_a_corrupt_blob_is_the_readers_error(base: Backbone, shared: CacheFolder
         embed(base, reader, cache=shared, key="f" * 64)
 
 
+def _shards(folder: Path) -> Shards:
+    return Shards(CacheFolder(folder / "parts", 10**9), "key", batch=features.GPU_BATCH)
+
+
 def _broken(base: Backbone) -> Callable[[], nn.Module]:
     module = load(base.card.id, weights_dir=None, pretrained=False).module
     with torch.no_grad():
@@ -185,10 +190,14 @@ def _broken(base: Backbone) -> Callable[[], nn.Module]:
     return lambda: module
 
 
-def test_figures_that_are_not_finite_are_refused_and_not_kept(base: Backbone, reader: DatasetReader) -> None:
+def test_figures_that_are_not_finite_are_refused_and_not_kept(
+    base: Backbone, reader: DatasetReader, tmp_path: Path
+) -> None:
     items, watch = features._Items([reader], base.card.prepare), features._Watch(9, None, None)
     broken = Opened(base.identity, _broken(base))
-    assert not np.isfinite(features._with_torch(broken, items, torch.device("cpu"), 1, watch)).all()
+    assert not np.isfinite(
+        features._with_torch(broken, items, torch.device("cpu"), 1, watch, shards=_shards(tmp_path))
+    ).all()
 
 
 def test_a_network_with_damaged_weights_fails_the_job(base: Backbone, tmp_path: Path, reader: DatasetReader) -> None:
@@ -199,22 +208,24 @@ def test_a_network_with_damaged_weights_fails_the_job(base: Backbone, tmp_path: 
     assert features.cached(base.identity, KEY, cache) is None
 
 
-def test_the_torch_path_agrees_within_half_precision(base: Backbone, reader: DatasetReader) -> None:
+def test_the_torch_path_agrees_within_half_precision(base: Backbone, reader: DatasetReader, tmp_path: Path) -> None:
     """What a GPU runs, run here on the CPU's own half precision."""
     items, watch = features._Items([reader], base.card.prepare), features._Watch(9, None, None)
-    found = features._with_torch(base, items, torch.device("cpu"), 2, watch)
+    found = features._with_torch(base, items, torch.device("cpu"), 2, watch, shards=_shards(tmp_path))
     expected = _by_torch(base, reader)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=2e-2 * np.abs(expected).max())
     assert next(base.module.parameters()).device.type == "cpu"
 
 
-def test_the_torch_path_embeds_again_where_half_precision_overflows(base: Backbone, reader: DatasetReader) -> None:
+def test_the_torch_path_embeds_again_where_half_precision_overflows(
+    base: Backbone, reader: DatasetReader, tmp_path: Path
+) -> None:
     module = load(base.card.id, weights_dir=None, pretrained=False).module
     with torch.no_grad():
         next(module.parameters()).mul_(3e5)
     loud = Opened(base.identity, lambda: module)
     items, watch = features._Items([reader], base.card.prepare), features._Watch(9, None, None)
-    found = features._with_torch(loud, items, torch.device("cpu"), 2, watch)
+    found = features._with_torch(loud, items, torch.device("cpu"), 2, watch, shards=_shards(tmp_path))
     assert np.abs(found).max() > 65504, "the test must go beyond half precision"
     np.testing.assert_allclose(found, _by_torch(loud.backbone(), reader), rtol=1e-3, atol=1e-3 * np.abs(found).max())

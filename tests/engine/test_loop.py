@@ -1,5 +1,7 @@
 """The training loop: schedule, best weights, early stop, the user's wishes, and a loss that explodes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from core.contract.errors import JobError
+from worker.engine.checkpoint import Checkpoints
 from worker.engine.door import CancelledError
 from worker.engine.feeds import feature_feed, shuffled
 from worker.engine.heads import Head
@@ -45,7 +48,12 @@ def run(method, data, *, epochs=5, validate=None, wish=lambda: "go_on", patience
     feed = feature_feed(*data, batch_size=16, seed=seed, device=torch.device("cpu"))
     plan = Plan(epochs=epochs, steps_per_epoch=4, warmup=0.1, patience=patience)
     optimiser = torch.optim.SGD(method.module.parameters(), lr=lr)
-    return train(method, feed, optimiser, plan, validate=validate, wishes=Wishes(wish))
+    checkpoints = Checkpoints(Path("nowhere"), lambda _kind, _data: None, {}, every=float("inf"))
+    device = torch.device("cpu")
+    wishes = Wishes(wish)
+    return train(
+        method, feed, optimiser, plan, device=device, validate=validate, wishes=wishes, checkpoints=checkpoints
+    )
 
 
 def weights(method):

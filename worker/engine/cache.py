@@ -6,6 +6,7 @@ one rename publishes both, and a truncated or flipped file is a miss. Nothing he
 
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,6 +64,10 @@ class CacheFolder:
             pending.unlink(missing_ok=True)
         self._evict()
         return path
+
+    def drop(self, kind: str) -> None:
+        """Remove all files of that kind."""
+        shutil.rmtree(self.root / kind, ignore_errors=True)
 
     def _place(self, kind: str, key: str) -> tuple[Path, str]:
         digest = hashlib.sha256(key.encode()).hexdigest()[:32]

@@ -2,11 +2,9 @@
 
 import hashlib
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,12 +18,14 @@ from core.modality.image import prepare
 from worker.engine.backbones.backbone import Base, Identity
 from worker.engine.cache import CacheFolder
 from worker.engine.devices import cores
-from worker.engine.door import CancelledError, ShouldStop
+from worker.engine.door import CancelledError, ShouldStop, SuspendedError
 from worker.engine.graph import backbone_graph
+from worker.engine.loading import in_order, workers
+from worker.engine.memory import AtATime
 from worker.engine.sessions import open_session
+from worker.engine.shards import Shards
 
 Floats = NDArray[np.float32]
-T = TypeVar("T")
 Progress = Callable[[int, int], None]
 
 VERSION = "1"  # rises when the same data and backbone would give other features
@@ -70,29 +70,36 @@ def embed(
     threads: int = 0,
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
+    say: Callable[[str], None] = lambda _text: None,
 ) -> Floats:
     """Features (N, D), float32, in the order of the manifest (of several readers, one after the other).
 
     `key` is the SHA-256 of the manifest. `progress(done, total)` is called from this thread, ten times a second at
-    most. A wish to cancel raises `CancelledError`; a wish to stop is no reason to stop here: nothing is trained yet.
+    most. A wish to cancel raises `CancelledError`, one to suspend `SuspendedError`; a wish to stop is no reason to stop
+    here: nothing is trained yet. What is done is saved every few seconds, and the next call goes on from there.
     """
     known = cached(base.identity, key, cache, device)
     if known is not None:
         return known
     items = _Items([readers] if not isinstance(readers, Sequence) else readers, base.identity.card.prepare)
     watch = _Watch(len(items), progress, should_stop)
-    if device is not None and device.type == "cuda":
-        found = _with_torch(base, items, device, threads, watch)
+    on_gpu = device is not None and device.type == "cuda"
+    name = feature_key(base.identity, key, device)
+    shards = Shards(cache, name, batch=GPU_BATCH if on_gpu else CPU_BATCH)
+    if device is not None and on_gpu:
+        found = _with_torch(base, items, device, threads, watch, shards=shards, say=say)
     else:
-        found = _with_onnx(base, items, cache, threads, watch)
+        found = _with_onnx(base, items, cache, threads, watch, shards=shards)
     if not np.isfinite(found).all():
+        shards.drop()
         raise JobError(
             f"{base.identity.card.id} makes figures that are not finite on this data.",
             code="features_not_finite",
             param="base_model",
             hint="Its weights are damaged or unsuitable: choose another base model.",
         )
-    cache.put("features", feature_key(base.identity, key, device), lambda path: _save(found, path))
+    cache.put("features", name, lambda path: _save(found, path))
+    shards.drop()
     return found
 
 
@@ -116,9 +123,9 @@ class _Items:
             [prepare(reader.image(index), self.config) for reader, index in self._place[span.start : span.stop]]
         )
 
-    def spans(self, size: int) -> Iterator[range]:
-        """The row cut into batches."""
-        return (range(start, min(start + size, len(self))) for start in range(0, len(self), size))
+    def spans(self, size: int, begin: int) -> Iterator[range]:
+        """The row from `begin` on, cut into batches."""
+        return (range(start, min(start + size, len(self))) for start in range(begin, len(self), size))
 
 
 class _Watch:
@@ -129,6 +136,10 @@ class _Watch:
         self._progress, self._should_stop = progress, should_stop
         self._next = 0.0
 
+    def skip(self, items: int) -> None:
+        """So many were there already."""
+        self._done += items
+
     def __call__(self, items: int) -> None:
         self._done += items
         now = time.monotonic()
@@ -137,61 +148,103 @@ class _Watch:
         self._next = now + PAUSE
         if self._progress:
             self._progress(self._done, self._total)
-        if self._should_stop and self._should_stop() == "cancel":
+        self.check()
+
+    def check(self) -> None:
+        """Raise if nobody waits for the features any more, or not here."""
+        wish = self._should_stop() if self._should_stop else "go_on"
+        if wish == "cancel":
             raise CancelledError
+        if wish == "suspend":
+            raise SuspendedError
 
 
-def _with_onnx(base: Base, items: _Items, cache: CacheFolder, threads: int, watch: _Watch) -> Floats:
+def _with_onnx(base: Base, items: _Items, cache: CacheFolder, threads: int, watch: _Watch, *, shards: Shards) -> Floats:
     """Each thread decodes a small batch and runs it through ONNX Runtime itself: no core waits for another."""
     session = open_session(backbone_graph(base, cache), threads=1)
-    found = np.empty((len(items), base.identity.card.width), dtype=np.float32)
 
-    def work(span: range) -> int:
-        found[span.start : span.stop] = session.run(["embedding"], {"image": items.batch(span)})[0]
-        return len(span)
+    def work(span: range) -> Floats:
+        found: Floats = session.run(["embedding"], {"image": items.batch(span)})[0]
+        return found
 
-    with ThreadPoolExecutor(threads or cores(), thread_name_prefix="embed") as pool:
-        for count in _in_order(pool, work, items.spans(CPU_BATCH), ahead=2 * (threads or cores())):
-            watch(count)
-    return found
+    count = threads or cores()
+    return _gather(base, items, work, lambda rows: rows, watch=watch, shards=shards, batch=CPU_BATCH, threads=count)
 
 
-def _with_torch(base: Base, items: _Items, device: torch.device, threads: int, watch: _Watch) -> Floats:
+def _with_torch(
+    base: Base,
+    items: _Items,
+    device: torch.device,
+    threads: int,
+    watch: _Watch,
+    *,
+    shards: Shards,
+    say: Callable[[str], None] = lambda _text: None,
+) -> Floats:
     """Threads decode ahead while the device embeds, in mixed precision and channels-last.
 
-    A batch that overflows half precision is embedded again in full precision.
+    A batch that overflows half precision is embedded again in full precision; one that memory does not suffice for is
+    cut in halves.
     """
     module: Any = base.backbone().module  # torch does not type `to` with a device and a memory format
-    module.to(device=device, memory_format=torch.channels_last)
-    module.eval()
-    found = []
+    sizes = AtATime(device, say=lambda before, now: say(_fewer(before, now)))
+
+    def embedding(pixels: Floats) -> Floats:
+        return sizes.attempt(len(pixels), lambda size: _embedded(module, pixels, size, device))
+
     try:
-        with ThreadPoolExecutor(threads or cores(), thread_name_prefix="decode") as pool, torch.inference_mode():
-            for batch in _in_order(pool, items.batch, items.spans(GPU_BATCH), ahead=2 * (threads or cores())):
-                images = torch.from_numpy(batch).to(device).contiguous(memory_format=torch.channels_last)
-                with torch.autocast(device.type, torch.float16):
-                    embedding = module(images).float()
-                if not torch.isfinite(embedding).all():
-                    embedding = module(images)
-                found.append(embedding.cpu().numpy())
-                watch(len(batch))
+        module.to(device=device, memory_format=torch.channels_last)
+        module.eval()
+        count = threads or cores()
+        with torch.inference_mode():
+            return _gather(
+                base, items, items.batch, embedding, watch=watch, shards=shards, batch=GPU_BATCH, threads=count
+            )
     finally:
         module.to(device="cpu", memory_format=torch.contiguous_format)
-    return np.concatenate(found) if found else np.empty((0, base.identity.card.width), dtype=np.float32)
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, work: Callable[[range], T], spans: Iterator[range], *, ahead: int
-) -> Iterator[T]:
-    """Results in order of the spans, with at most `ahead` begun before they are wanted; an error ends the rest."""
-    waiting: deque[Future[T]] = deque()
+def _embedded(module: Any, pixels: Floats, size: int, device: torch.device) -> Floats:
+    """Embeddings of a batch (n, 3, S, S), at most `size` at a time."""
+    found = []
+    for chunk in torch.from_numpy(pixels).tensor_split(-(-len(pixels) // size)):
+        images = chunk.to(device).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.float16):
+            embedding = module(images).float()
+        if not torch.isfinite(embedding).all():
+            embedding = module(images)
+        found.append(embedding.cpu().numpy())
+    return np.concatenate(found)
+
+
+def _fewer(before: int, now: int) -> str:
+    return f"Out of memory with {before} images at a time while embedding: goes on with {now}."
+
+
+def _gather(
+    base: Base,
+    items: _Items,
+    work: Callable[[range], Floats],
+    finish: Callable[[Floats], Floats],
+    *,
+    watch: _Watch,
+    shards: Shards,
+    batch: int,
+    threads: int,
+) -> Floats:
+    """Features of all items: `work` runs in threads, `finish` here; goes on where an earlier attempt was."""
+    found = np.empty((len(items), base.identity.card.width), dtype=np.float32)
+    done = shards.load(found)
+    watch.skip(done)
+    spans = items.spans(batch, done)
     try:
-        for span in spans:
-            waiting.append(pool.submit(work, span))
-            if len(waiting) >= ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
+        with workers(threads, "embed") as pool:
+            for made in in_order(pool, work, spans, ahead=2 * threads, check=watch.check):
+                found[done : done + len(made)] = finish(made)
+                done += len(made)
+                shards.offer(found, done)
+                watch(len(made))
+    except SuspendedError:
+        shards.offer(found, done, now=True)
+        raise
+    return found

@@ -1,9 +1,8 @@
 """Batches for the loop, and embeddings of a network in training. Threads prepare ahead while the device works."""
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,11 +11,11 @@ from torch import Tensor, nn
 
 from worker.engine import augment
 from worker.engine.images import ImageCache, normalise, to_inputs
-from worker.engine.loop import Batch
+from worker.engine.loading import in_order
+from worker.engine.loop import Batch, Feed
+from worker.engine.memory import AtATime
 
 Floats = NDArray[np.float32]
-T = TypeVar("T")
-S = TypeVar("S")
 
 
 def shuffled(items: int, batch_size: int, seed: Sequence[int]) -> list[NDArray[np.int64]]:
@@ -27,12 +26,12 @@ def shuffled(items: int, batch_size: int, seed: Sequence[int]) -> list[NDArray[n
 
 def feature_feed(
     features: Floats, labels: NDArray[np.int64], *, batch_size: int, seed: int, device: torch.device
-) -> Callable[[int], Iterator[Batch]]:
+) -> Feed:
     """Batches of cached features (n, D)."""
     x, y = torch.from_numpy(features).to(device), torch.from_numpy(labels).to(device)
 
-    def feed(epoch: int) -> Iterator[Batch]:
-        for part in shuffled(len(labels), batch_size, (seed, epoch)):
+    def feed(epoch: int, skip: int = 0) -> Iterator[Batch]:
+        for part in shuffled(len(labels), batch_size, (seed, epoch))[skip:]:
             chosen = torch.from_numpy(part).to(device)
             yield Batch(x[chosen], y[chosen])
 
@@ -48,11 +47,15 @@ def image_feed(
     device: torch.device,
     pool: ThreadPoolExecutor,
     ahead: int,
-) -> Callable[[int], Iterator[Batch]]:
-    """Batches of images (n, 3, S, S), augmented by `recipe`; without one they are as `prepare` makes them."""
+    check: Callable[[], None] = lambda: None,
+) -> Feed:
+    """Batches of images (n, 3, S, S), augmented by `recipe`; without one they are as `prepare` makes them.
+
+    `check` is called while a batch is awaited, and may raise.
+    """
     labels = torch.from_numpy(images.items.labels)
 
-    def feed(epoch: int) -> Iterator[Batch]:
+    def feed(epoch: int, skip: int = 0) -> Iterator[Batch]:
         def make(part: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor | None]:
             if recipe is None:
                 return _stack([images.centre(int(i)) for i in part]), labels[part], None
@@ -65,8 +68,8 @@ def image_feed(
             )
             return _stack(views), labels[part], torch.from_numpy(np.stack(factors)) if recipe.jitter else None
 
-        parts = shuffled(len(images.items), batch_size, (seed, epoch))
-        for pixels, truth, factors in in_order(pool, make, parts, ahead=ahead):
+        parts = shuffled(len(images.items), batch_size, (seed, epoch))[skip:]
+        for pixels, truth, factors in in_order(pool, make, parts, ahead=ahead, check=check):
             yield Batch(_on_device(pixels, factors, images, device), truth.to(device, non_blocking=True))
 
     return feed
@@ -93,28 +96,27 @@ def embed_images(
     autocast: torch.dtype | None = None,
     batch_size: int = 32,
     check: Callable[[], None] = lambda: None,
+    sizes: AtATime | None = None,
 ) -> Floats:
-    """Embeddings (n, D) of images as `prepare` makes them, by a network on `device`, in evaluation mode."""
+    """Embeddings (n, D) of images as `prepare` makes them, by a network on `device`, in evaluation mode.
+
+    `sizes` is told, and tells the next call, how many go through the network at a time if memory does not suffice.
+    """
     module.eval()
-    parts = np.array_split(np.arange(len(images.items)), max(1, -(-len(images.items) // batch_size)))
-    found = []
+    sizes = sizes or AtATime(device)
+    positions = np.arange(len(images.items))
+    parts = np.array_split(positions, max(1, -(-len(positions) // batch_size)))
+
+    def embedding(pixels: Tensor, size: int) -> list[Floats]:
+        chunks = pixels.tensor_split(max(1, -(-len(pixels) // size)))
+        return [module(to_inputs(chunk.to(device), images.config)).float().cpu().numpy() for chunk in chunks]
+
+    def decoded(part: NDArray[np.int64]) -> Tensor:
+        return _stack([images.centre(int(i)) for i in part])
+
+    found: list[Floats] = []
     with torch.inference_mode(), torch.autocast(device.type, autocast, enabled=autocast is not None):
-        for pixels in in_order(pool, lambda part: _stack([images.centre(int(i)) for i in part]), parts, ahead=4):
+        for pixels in in_order(pool, decoded, parts, ahead=4, check=check):
             check()
-            found.append(module(to_inputs(pixels.to(device), images.config)).float().cpu().numpy())
+            found += sizes.attempt(len(pixels), partial(embedding, pixels))
     return np.concatenate(found)
-
-
-def in_order(pool: ThreadPoolExecutor, work: Callable[[S], T], parts: Sequence[S], *, ahead: int) -> Iterator[T]:
-    """Results in order, at most `ahead` begun before they are wanted; an error or an early end drops the rest."""
-    waiting: deque[Future[T]] = deque()
-    try:
-        for part in parts:
-            waiting.append(pool.submit(work, part))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()

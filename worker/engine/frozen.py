@@ -62,4 +62,5 @@ class FrozenFeatures:
             threads=self.threads,
             progress=lambda done, total: self._steps.progress("features", done / total),
             should_stop=self._wishes.ask,
+            say=self._steps.say,
         )

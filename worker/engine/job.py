@@ -1,7 +1,8 @@
 """One job from top to bottom: prepare, features, train, evaluate, export."""
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,15 +10,17 @@ from numpy.typing import NDArray
 from core.contract.jobs import JobSpec, StepName
 from core.contract.models import ModelManifest
 from worker.engine import devices, export, model_card, notes, records
-from worker.engine.backbones import open_base
+from worker.engine.backbones import Base, open_base
 from worker.engine.bundle import write_bundle
 from worker.engine.cache import CacheFolder
+from worker.engine.checkpoint import Checkpoints
 from worker.engine.data import Items, read
 from worker.engine.door import Inputs, Places, Result, ShouldStop, Sink
 from worker.engine.evaluate import Evaluation, evaluate, temperature
 from worker.engine.feeds import embed_images
 from worker.engine.frozen import FrozenFeatures
 from worker.engine.images import ImageCache
+from worker.engine.loading import workers
 from worker.engine.methods import METHODS
 from worker.engine.records import Finished, report
 from worker.engine.steps import Steps, Wishes
@@ -28,6 +31,8 @@ _SHARES: dict[str, dict[StepName, float]] = {  # of a job's time, as they usuall
     "linear_probe": {"prepare": 1, "features": 70, "train": 8, "evaluate": 1, "export": 10},
     "fine_tune": {"prepare": 1, "features": 8, "train": 80, "evaluate": 3, "export": 8},
 }
+
+_DECISIVE = {"torch", "torchvision", "timm", "numpy", "pillow"}  # another version may train otherwise
 
 
 def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should_stop: ShouldStop) -> Result:
@@ -58,7 +63,14 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
                 note.text = features.load(data.collections)
         with steps.step("train"):
             wishes.check()
-            task = Task(spec.method, data, base, features, device, threads, spec.seed, steps, wishes, sink)
+            checkpoints = Checkpoints(
+                places.out,
+                sink,
+                _belongs(spec, inputs, base),
+                every=places.checkpoint_seconds,
+                resume=inputs.checkpoint,
+            )
+            task = Task(spec.method, data, base, features, device, threads, spec.seed, steps, wishes, sink, checkpoints)
             trained = method.run(task)
         with steps.step("evaluate"):
             wishes.check()
@@ -75,10 +87,26 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
         data.close()
 
 
+def _belongs(spec: JobSpec, inputs: Inputs, base: Base) -> dict[str, Any]:
+    """What a checkpoint of this job goes with; by content, for the same data may have another id."""
+    card = base.identity.card
+    return {
+        "method": spec.method.model_dump(mode="json"),
+        "seed": spec.seed,
+        "source": inputs.source.manifest_sha256,
+        "evaluation": inputs.evaluation.manifest_sha256 if inputs.evaluation else None,
+        "base model": base.identity.key,
+        "preparation": card.prepare.model_dump(mode="json"),
+        "versions": {name: text for name, text in devices.versions().items() if name in _DECISIVE},
+    }
+
+
 def _measure(task: Task, trained: Trained, features: FrozenFeatures) -> tuple[Evaluation, list[str]]:
     """Fit the temperature on validation items, measure on held-out ones; returns the figures and the notes."""
     data = trained.data
-    validation, held_out = (_logits(trained, items, features) for items in (data.validation, data.held_out))
+    validation, held_out = (
+        _logits(trained, items, features, task.wishes.check) for items in (data.validation, data.held_out)
+    )
     scale = temperature(validation, data.validation.labels, trained.out_of_fold, data.train.labels)
     found = evaluate(held_out, data.held_out, scale, data.classes, task.rng())
     accuracy = found.metrics[0]
@@ -89,16 +117,16 @@ def _measure(task: Task, trained: Trained, features: FrozenFeatures) -> tuple[Ev
     return found, [*said, scale.note] if scale.note else said
 
 
-def _logits(trained: Trained, items: Items, features: FrozenFeatures) -> Floats:
+def _logits(trained: Trained, items: Items, features: FrozenFeatures, check: Callable[[], None]) -> Floats:
     """Logits (n, C) of items."""
     if len(items) == 0:
         return np.empty((0, trained.head.classes), dtype=np.float32)
     if trained.backbone is None:
         return trained.head(features(items))
     module = trained.backbone.module.to(features.device)
-    with ThreadPoolExecutor(features.threads) as pool:
+    with workers(features.threads, "evaluate") as pool:
         images = ImageCache(items, trained.backbone.card.prepare, share=0)
-        return trained.head(embed_images(module, images, device=features.device, pool=pool))
+        return trained.head(embed_images(module, images, device=features.device, pool=pool, check=check))
 
 
 def _export(

@@ -8,10 +8,15 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from core.contract.errors import JobError
 from core.contract.reports import CurvePoint
+from worker.engine.checkpoint import Checkpoints
+from worker.engine.door import SuspendedError
 from worker.engine.heads import Head
+from worker.engine.memory import AtATime
+from worker.engine.state import Keeper, Position, Training
 from worker.engine.steps import Wishes
 
 CLIP = 5.0  # largest norm of the gradient: ordinary steps stay below it
@@ -25,6 +30,10 @@ class Batch:
     labels: Tensor
 
 
+Feed = Callable[[int, int], Iterator[Batch]]
+"""The batches of an epoch (from 1) but for so many first ones, which are not even read; the same ones each time."""
+
+
 class Method(Protocol):
     """What trains in the loop."""
 
@@ -36,7 +45,7 @@ class Method(Protocol):
         """Set the parts to training mode, frozen ones to evaluation mode."""
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Named losses, each a scalar; their sum is minimised."""
+        """Named losses, each a scalar, the mean over the batch's items; their sum is minimised."""
 
     def deployable(self) -> Head:
         """The head as it is served."""
@@ -60,6 +69,8 @@ class Plan:
     patience: int | None
     autocast: torch.dtype | None = None
     """Type of mixed precision; None trains in float32."""
+    remedy: str = "Lower `head_lr` and `backbone_lr`, or lengthen `warmup`."
+    """What to do when the loss stops being a number."""
 
 
 @dataclass
@@ -88,78 +99,91 @@ def rate(step: int, steps: int, warmup: float) -> float:
 
 def train(
     method: Method,
-    feed: Callable[[int], Iterator[Batch]],
+    feed: Feed,
     optimiser: torch.optim.Optimizer,
     plan: Plan,
     *,
+    device: torch.device,
     validate: Callable[[], Validation] | None,
     wishes: Wishes,
+    checkpoints: Checkpoints,
     say: Callable[[CurvePoint], None] = lambda _point: None,
+    tell: Callable[[str], None] = lambda _text: None,
     progress: Callable[[int, float, float], None] = lambda _epoch, _share, _eta: None,
 ) -> Outcome:
     """Train, and leave the method with the best weights seen on validation, those it started with included.
 
-    `say` gets a point after every epoch, `progress` (epoch, share done, seconds left) after every step. Raises
-    `JobError` `non_finite_loss`, and `CancelledError` when the job is not wanted any more.
+    Goes on where an earlier attempt was saved, if there is such a checkpoint, and saves its own state now and then.
+    `say` gets a point after every epoch, `progress` (epoch, share done, seconds left) after every step, `tell` what
+    the user should know. Raises `JobError` `non_finite_loss` and `out_of_memory`, `CancelledError` when the job is not
+    wanted any more, and `SuspendedError`, its state saved, when it is to go on elsewhere.
     """
-    run = _Run(method, optimiser, plan, wishes, progress)
-    keeper = _Keeper(method.module)
+    training = Training(
+        method.module,
+        optimiser,
+        device,
+        scaler=torch.amp.GradScaler("cuda", enabled=plan.autocast == torch.float16),
+        keeper=None if validate is None else Keeper(method.module),
+        epochs=plan.epochs,
+        steps_per_epoch=plan.steps_per_epoch,
+    )
+    checkpoints.restore(training)
+    run = _Run(method, training, plan, wishes, checkpoints, progress=progress, tell=tell)
     outcome = Outcome()
-    if validate is not None:
-        start = validate()
-        keeper.offer(start.loss, 0.0)
-        _note(outcome, CurvePoint(x=0, validation_loss=start.loss, validation_accuracy=start.accuracy), say)
-    for epoch in range(1, plan.epochs + 1):
-        done, loss = run.epoch(epoch, feed(epoch))
-        outcome.stopped = wishes.stopped
-        if done == 0:
-            break
-        x = epoch - 1 + done / plan.steps_per_epoch
-        found = validate() if validate is not None else None
-        _note(
-            outcome,
-            CurvePoint(
-                x=x,
-                train_loss=loss,
-                validation_loss=found.loss if found else None,
-                validation_accuracy=found.accuracy if found else None,
-            ),
-            say,
-        )
-        if found is not None:
-            keeper.offer(found.loss, x)
-        if outcome.stopped or (plan.patience is not None and found is not None and x - keeper.at >= plan.patience):
-            break
-    if validate is not None:
-        keeper.restore()
-        outcome.best_epoch, outcome.best_loss = keeper.at, keeper.best
+    try:
+        _epochs(training, run, feed, validate=validate, patience=plan.patience, say=say)
+    except SuspendedError:
+        checkpoints.save(training)
+        raise
+    outcome.curve, outcome.stopped = training.at.curve, wishes.stopped
+    if training.keeper is not None:
+        training.keeper.restore()
+        outcome.best_epoch, outcome.best_loss = training.keeper.at, training.keeper.best
     return outcome
 
 
-def _note(outcome: Outcome, point: CurvePoint, say: Callable[[CurvePoint], None]) -> None:
-    outcome.curve.append(point)
+def _epochs(
+    training: Training,
+    run: "_Run",
+    feed: Feed,
+    *,
+    validate: Callable[[], Validation] | None,
+    patience: int | None,
+    say: Callable[[CurvePoint], None],
+) -> None:
+    """All epochs from where the training is."""
+    at, keeper = training.at, training.keeper
+    if validate is not None and keeper is not None and not at.curve:
+        start = validate()
+        keeper.offer(start.loss, 0.0)
+        _note(at, CurvePoint(x=0, validation_loss=start.loss, validation_accuracy=start.accuracy), say)
+    while at.epoch <= training.epochs:
+        run.epoch(feed(at.epoch, at.done))
+        if at.done == 0:
+            break
+        x = training.epochs_done
+        found = validate() if validate is not None else None
+        point = CurvePoint(
+            x=x,
+            train_loss=at.loss / max(at.items, 1),
+            validation_loss=found.loss if found else None,
+            validation_accuracy=found.accuracy if found else None,
+        )
+        _note(at, point, say)
+        if found is not None and keeper is not None:
+            keeper.offer(found.loss, x)
+            if patience is not None and x - keeper.at >= patience:
+                break
+        if run.wishes.stopped:
+            break
+        at.next_epoch()
+        if at.epoch <= training.epochs:
+            run.checkpoints.keep(training)
+
+
+def _note(at: Position, point: CurvePoint, say: Callable[[CurvePoint], None]) -> None:
+    at.curve.append(point)
     say(point)
-
-
-class _Keeper:
-    """Keeps the best state and puts it back."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
-        self.best = math.inf
-        self._state: dict[str, Tensor] = {}
-        self.at = 0.0
-
-    def offer(self, loss: float, at: float) -> None:
-        """Keep the present state if its loss is the least so far (or the first)."""
-        if self._state and not (loss < self.best or math.isnan(self.best)):
-            return
-        self.best, self.at = loss, at
-        self._state = {name: tensor.detach().clone() for name, tensor in self._module.state_dict().items()}
-
-    def restore(self) -> None:
-        """Put the best state back."""
-        self._module.load_state_dict(self._state)
 
 
 class _Run:
@@ -168,62 +192,89 @@ class _Run:
     def __init__(
         self,
         method: Method,
-        optimiser: torch.optim.Optimizer,
+        training: Training,
         plan: Plan,
         wishes: Wishes,
+        checkpoints: Checkpoints,
+        *,
         progress: Callable[[int, float, float], None],
+        tell: Callable[[str], None],
     ) -> None:
-        self.method, self.optimiser, self.plan, self.wishes = method, optimiser, plan, wishes
-        self.progress = progress
-        self.peaks = [group["lr"] for group in optimiser.param_groups]
-        self.parameters = [p for group in optimiser.param_groups for p in group["params"]]
-        self.scaler = torch.amp.GradScaler("cuda", enabled=plan.autocast == torch.float16)
-        self.step = 0
-        self.begun = time.monotonic()
+        self.method, self.training, self.plan, self.wishes = method, training, plan, wishes
+        self.checkpoints, self.progress, self.tell = checkpoints, progress, tell
+        self.peaks = [group["lr"] for group in training.optimiser.param_groups]
+        self.begun = time.monotonic() - training.at.seconds
+        self.sizes = AtATime(
+            training.device, size=training.at.at_a_time, release=training.optimiser.zero_grad, say=self._smaller
+        )
 
-    def epoch(self, number: int, batches: Iterator[Batch]) -> tuple[int, float]:
-        """One pass; returns how many steps were done and their mean loss."""
+    def epoch(self, batches: Iterator[Batch]) -> None:
+        """The rest of one epoch, or of it what the user wants."""
+        training, at = self.training, self.training.at
         self.method.train()
-        total, items, done = 0.0, 0, 0
         for batch in batches:
             if self.wishes.stop():
                 break
-            loss = self._descend(batch, number)
-            total += loss * len(batch.labels)
-            items += len(batch.labels)
-            done += 1
-            share = self.step / (self.plan.epochs * self.plan.steps_per_epoch)
-            self.progress(number, share, (time.monotonic() - self.begun) * (1 - share) / share)
-        return done, total / max(items, 1)
+            loss = self._descend(batch)
+            at.loss += loss * len(batch.labels)
+            at.items += len(batch.labels)
+            at.done += 1
+            at.seconds = time.monotonic() - self.begun
+            share = at.step / training.steps
+            self.progress(at.epoch, share, at.seconds * (1 - share) / share)
+            if at.done < training.steps_per_epoch:  # else once it is validated, too
+                self.checkpoints.keep(training)
 
-    def _descend(self, batch: Batch, epoch: int) -> float:
-        factor = rate(self.step, self.plan.epochs * self.plan.steps_per_epoch, self.plan.warmup)
-        for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
+    def _descend(self, batch: Batch) -> float:
+        """One step; returns the batch's mean loss."""
+        training, at = self.training, self.training.at
+        factor = rate(at.step, training.steps, self.plan.warmup)
+        for group, peak in zip(training.optimiser.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
-        self.optimiser.zero_grad(set_to_none=True)
-        device = batch.labels.device.type
-        with torch.autocast(device, self.plan.autocast, enabled=self.plan.autocast is not None):
-            losses = self.method.loss(batch)
-        loss = torch.stack(list(losses.values())).sum()
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise _diverged(epoch, losses)
+        loss = self.sizes.attempt(len(batch.labels), lambda size: self._gradients(batch, size))
         # torch does not type the scaler's arguments
-        scaler: Any = self.scaler
-        scaler.scale(loss).backward()
-        scaler.unscale_(self.optimiser)
-        nn.utils.clip_grad_norm_(self.parameters, CLIP)
-        scaler.step(self.optimiser)
-        scaler.update()
-        self.step += 1
-        return value
+        scaler: Any = training.scaler
+        with self.sizes.fatal(len(batch.labels)):
+            scaler.unscale_(training.optimiser)
+            norm = float(nn.utils.clip_grad_norm_(training.parameters, CLIP))
+            # In half precision a scale that is too large is found by just this, and lowered; below 1 it is not that.
+            if not math.isfinite(norm) and not (scaler.is_enabled() and scaler.get_scale() >= 1):
+                raise self._diverged("gradients", {"gradient_norm": str(norm), "loss": str(loss)})
+            scaler.step(training.optimiser)
+            scaler.update()
+        at.step += 1
+        return loss
 
+    def _gradients(self, batch: Batch, size: int) -> float:
+        """Add up the gradients of the batch in parts of at most `size` items; returns its mean loss."""
+        self.training.optimiser.zero_grad(set_to_none=True)
+        count, total = len(batch.labels), 0.0
+        parts = -(-count // size)
+        for inputs, labels in zip(batch.inputs.tensor_split(parts), batch.labels.tensor_split(parts), strict=True):
+            with torch.autocast(labels.device.type, self.plan.autocast, enabled=self.plan.autocast is not None):
+                losses = self.method.loss(Batch(inputs, labels))
+            loss = torch.stack(list(losses.values())).sum() * (len(labels) / count)
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise self._diverged("loss", {name: str(float(part.detach())) for name, part in losses.items()})
+            scaled: Any = self.training.scaler.scale(loss)
+            scaled.backward()
+            total += value
+        return total
 
-def _diverged(epoch: int, losses: dict[str, Tensor]) -> JobError:
-    return JobError(
-        f"The loss stopped being a number in epoch {epoch}.",
-        code="non_finite_loss",
-        param="method",
-        hint="Lower `head_lr` and `backbone_lr`, or lengthen `warmup`.",
-        details={"epoch": epoch, "losses": {name: str(float(loss.detach())) for name, loss in losses.items()}},
-    )
+    def _smaller(self, before: int, now: int) -> None:
+        self.training.at.at_a_time = now
+        text = f"Out of memory with {before} images at a time: goes on with {now}, gradients added up."
+        if any(isinstance(part, _BatchNorm) and part.training for part in self.method.module.modules()):
+            text += f" Batch norms now take their statistics over {now} images instead of the whole batch."
+        self.tell(text)
+
+    def _diverged(self, what: str, values: dict[str, str]) -> JobError:
+        at = self.training.at
+        return JobError(
+            f"The {what} stopped being {'a number' if what == 'loss' else 'numbers'} in epoch {at.epoch}.",
+            code="non_finite_loss",
+            param="method",
+            hint=self.plan.remedy,
+            details={"epoch": at.epoch, "step": at.step + 1, "values": values, "rates": self.peaks},
+        )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from core.contract.jobs import Progress, Step, StepName
-from worker.engine.door import CancelledError, ShouldStop, Sink, Wish
+from worker.engine.door import CancelledError, ShouldStop, Sink, SuspendedError, Wish
 
 _EVERY = 0.25  # seconds between two progress events: more would only fill the books
 
@@ -23,17 +23,21 @@ class Wishes:
         return self._ask()
 
     def check(self) -> None:
-        """Raise `CancelledError` if the job is not wanted any more."""
-        if self._ask() == "cancel":
-            raise CancelledError
+        """Raise `CancelledError` if the job is not wanted any more, `SuspendedError` if it is to go on elsewhere."""
+        self._heard()
 
     def stop(self) -> bool:
-        """Whether to finish now and keep the best so far; `CancelledError` if the job is not wanted any more."""
+        """Whether to finish now and keep the best so far; raises as `check` does."""
+        self.stopped |= self._heard() == "stop"
+        return self.stopped
+
+    def _heard(self) -> Wish:
         wish = self._ask()
         if wish == "cancel":
             raise CancelledError
-        self.stopped |= wish == "stop"
-        return self.stopped
+        if wish == "suspend":
+            raise SuspendedError
+        return wish
 
 
 class Note:
@@ -69,6 +73,10 @@ class Steps:
         self.done.append(step)
         self._before = min(1.0, self._before + self._shares.get(name, 0.0))
         self._sink("step", step.model_dump(mode="json"))
+
+    def say(self, text: str) -> None:
+        """Tell the user something."""
+        self._sink("message", {"text": text})
 
     def progress(
         self,

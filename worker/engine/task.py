@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from core.contract.methods import AnyMethod
 from core.contract.reports import CurvePoint
 from worker.engine.backbones import Backbone, Base
+from worker.engine.checkpoint import Checkpoints
 from worker.engine.data import Items, JobData
 from worker.engine.door import Sink
 from worker.engine.heads import Head
@@ -34,6 +35,7 @@ class Task:
     steps: Steps
     wishes: Wishes
     sink: Sink
+    checkpoints: Checkpoints
 
     def rng(self) -> np.random.Generator:
         """A generator of the job's seed."""

@@ -7,7 +7,6 @@ that the user could have had without training stays a candidate: if it is better
 
 import copy
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -24,11 +23,15 @@ from worker.engine.data import Items
 from worker.engine.feeds import Floats, embed_images, feature_feed, image_feed
 from worker.engine.heads import Head
 from worker.engine.images import ImageCache
-from worker.engine.loop import Batch, Plan, Validation
+from worker.engine.loading import workers
+from worker.engine.loop import Feed, Plan, Validation
+from worker.engine.memory import AtATime
 from worker.engine.methods import linear_probe
 from worker.engine.methods.supervised import HeadTraining, NetworkTraining, move, optimiser, still_norms
 from worker.engine.metrics import Ints
 from worker.engine.task import Task, Trained
+
+REMEDY = "Lower `head_lr` and `backbone_lr`, or lengthen `warmup`."
 
 
 def needs_features(options: FineTune) -> bool:
@@ -102,7 +105,7 @@ def _train_head(task: Task, options: FineTune, head: Head) -> Trained:
 
     def validate() -> Validation:
         assert seen is not None
-        return validation(method, seen, data.validation.labels)
+        return validation(method, seen, data.validation.labels, _remedy(options))
 
     outcome = _loop(task, options, method, feed, validate=None if seen is None else validate)
     return _trained(task, options, method, outcome)
@@ -116,7 +119,8 @@ def _train_network(task: Task, options: FineTune, head: Head) -> Trained:
     config = backbone.card.prepare
     recipe = augment.recipe(options.augmentation, horizontal_flip=options.horizontal_flip)
     precision = _precision(options, task.device)
-    with ThreadPoolExecutor(task.threads, thread_name_prefix="augment") as pool:
+    sizes = AtATime(task.device, say=lambda before, now: task.steps.say(_fewer(before, now)))
+    with workers(task.threads, "augment") as pool:
         feed = image_feed(
             ImageCache(data.train, config, share=0.4),
             recipe,
@@ -125,14 +129,21 @@ def _train_network(task: Task, options: FineTune, head: Head) -> Trained:
             device=task.device,
             pool=pool,
             ahead=task.threads + 1,
+            check=task.wishes.check,
         )
         images = ImageCache(data.validation, config, share=0.1)
 
         def validate() -> Validation:
             embedding = embed_images(
-                backbone.module, images, device=task.device, pool=pool, autocast=precision, check=task.wishes.check
+                backbone.module,
+                images,
+                device=task.device,
+                pool=pool,
+                autocast=precision,
+                check=task.wishes.check,
+                sizes=sizes,
             )
-            return validation(method, embedding, data.validation.labels)
+            return validation(method, embedding, data.validation.labels, _remedy(options))
 
         outcome = _loop(
             task, options, method, feed, validate=validate if len(data.validation) else None, precision=precision
@@ -148,7 +159,7 @@ def _trained(task: Task, options: FineTune, method: loop.Method, outcome: loop.O
     """The trained head, or the linear probe, fitted on all source items, where that is better on validation."""
     data, notes = task.data, _story(outcome, options)
     if not _probed(options):
-        return Trained(data, _finite(method), curve=outcome.curve, notes=notes)
+        return Trained(data, _finite(method, _remedy(options)), curve=outcome.curve, notes=notes)
     probe = _probe(task, data.train, LinearProbe()).head
     if len(data.validation):
         loss = calibrated_nll(probe(task.features(data.validation)), data.validation.labels)
@@ -161,14 +172,14 @@ def _trained(task: Task, options: FineTune, method: loop.Method, outcome: loop.O
             merged = data.merged()
             fitted = _probe(task, merged.train, LinearProbe())
             return Trained(merged, fitted.head, out_of_fold=fitted.out_of_fold, curve=outcome.curve, notes=notes)
-    return Trained(data, _finite(method), probe=probe, curve=outcome.curve, notes=notes)
+    return Trained(data, _finite(method, _remedy(options)), probe=probe, curve=outcome.curve, notes=notes)
 
 
 def _loop(
     task: Task,
     options: FineTune,
     method: loop.Method,
-    feed: Callable[[int], Iterator[Batch]],
+    feed: Feed,
     *,
     validate: Callable[[], Validation] | None,
     precision: torch.dtype | None = None,
@@ -179,6 +190,7 @@ def _loop(
         warmup=options.warmup,
         patience=options.early_stop,
         autocast=precision,
+        remedy=_remedy(options),
     )
 
     def say(point: CurvePoint) -> None:
@@ -193,20 +205,23 @@ def _loop(
         feed,
         optimiser(method, options),
         plan,
+        device=task.device,
         validate=validate,
         wishes=task.wishes,
+        checkpoints=task.checkpoints,
         say=say,
+        tell=task.steps.say,
         progress=progress,
     )
 
 
-def validation(method: loop.Method, embedding: Floats, labels: Ints) -> Validation:
+def validation(method: loop.Method, embedding: Floats, labels: Ints, remedy: str = REMEDY) -> Validation:
     """The loss is the one after temperature scaling: a model is served calibrated, so its scale must not decide."""
-    head = _finite(method)
+    head = _finite(method, remedy)
     with np.errstate(all="ignore"):
         logits = head(embedding)
     if not np.isfinite(logits).all():
-        raise _diverged("The network's outputs are not finite.")
+        raise _diverged("The network's outputs are not finite.", remedy)
     return Validation(calibrated_nll(logits, labels), float((logits.argmax(axis=1) == labels).mean()))
 
 
@@ -224,20 +239,27 @@ def _story(outcome: loop.Outcome, options: FineTune) -> list[str]:
     return notes
 
 
-def _finite(method: loop.Method) -> Head:
+def _finite(method: loop.Method, remedy: str) -> Head:
     try:
         return method.deployable()
     except ValueError as error:
-        raise _diverged("The trained weights are not finite.") from error
+        raise _diverged("The trained weights are not finite.", remedy) from error
 
 
-def _diverged(what: str) -> JobError:
-    return JobError(
-        what,
-        code="non_finite_loss",
-        param="method",
-        hint="Lower `head_lr` and `backbone_lr`, or lengthen `warmup`.",
+def _diverged(what: str, remedy: str) -> JobError:
+    return JobError(what, code="non_finite_loss", param="method", hint=remedy)
+
+
+def _remedy(options: FineTune) -> str:
+    """What to do when the loss stops being a number, with the values that made it so."""
+    return (
+        f"Lower `head_lr` (it was {options.head_lr:g}) and `backbone_lr` ({options.backbone_lr:g}), or lengthen "
+        f"`warmup` ({options.warmup:g} of the steps)."
     )
+
+
+def _fewer(before: int, now: int) -> str:
+    return f"Out of memory with {before} images at a time in validation: goes on with {now}."
 
 
 def _precision(options: FineTune, device: torch.device) -> torch.dtype | None:
