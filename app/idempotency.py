@@ -15,30 +15,36 @@ from core.store import idempotency
 
 @dataclass(frozen=True)
 class Created:
-    """The body of a 201 reply, and whether it was given before."""
+    """The body of a 201 (or 202) reply, and whether it was given before."""
 
     body: dict[str, Any]
     replayed: bool = False
 
-    def reply(self, noun: str) -> JSONResponse:
-        """The 201 reply; `Location` is where the new thing stands."""
+    def reply(self, noun: str, status: int = 201) -> JSONResponse:
+        """The reply; `Location` is where the new thing stands."""
         headers = {"Location": f"/{noun}/{self.body['id']}"}
         if self.replayed:
             headers["Idempotent-Replayed"] = "true"
-        return JSONResponse(self.body, 201, headers)
+        return JSONResponse(self.body, status, headers)
 
 
 def once(
-    tx: Connection, tenant: str, key: str | None, request: dict[str, Any], create: Callable[[], Record]
+    tx: Connection,
+    tenant: str,
+    key: str | None,
+    request: dict[str, Any],
+    create: Callable[[], Record],
+    *,
+    seconds: float = idempotency.KEPT_SECONDS,
 ) -> Created:
-    """Create the thing, or give the reply that this key got before.
+    """Create the thing, or give the reply that this key got before, within the last `seconds`.
 
     `request` is everything that makes two requests the same. An error rolls back `tx`, and the key with it.
     """
     if key is None:
         return Created(create().model_dump(mode="json"))
     canonical = json.dumps(request, sort_keys=True, ensure_ascii=True)
-    replay = idempotency.begin(tx, tenant, key, hashlib.sha256(canonical.encode()).hexdigest())
+    replay = idempotency.begin(tx, tenant, key, hashlib.sha256(canonical.encode()).hexdigest(), seconds)
     if replay is not None:
         return Created(replay.body, replayed=True)
     body = create().model_dump(mode="json")

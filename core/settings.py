@@ -3,8 +3,10 @@
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from core.outbound import Network, parse_networks
 
 MIB = 1024 * 1024
 
@@ -82,6 +84,17 @@ class Settings(BaseSettings):
     predict_threads: int = Field(default=0, ge=0, description="CPU threads of one prediction; 0 takes all cores.")
     sessions: int = Field(default=8, ge=1, description="ONNX Runtime sessions the API keeps open.")
     cache_bytes: int = Field(default=10 * 1024 * MIB, description="Size of the cache of features and graphs on disk.")
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def _networks(cls, text: str) -> str:
+        parse_networks(text)
+        return text
+
+    @property
+    def webhook_networks(self) -> tuple[Network, ...]:
+        """`webhook_allow`, read."""
+        return parse_networks(self.webhook_allow)
 
     @cached_property
     def root(self) -> Path:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Depends, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from app.dependencies import IdempotencyKey, ReadTenant, StoreDep, WriteTenant, known_query
+from app.dependencies import IdempotencyKey, ReadTenant, SettingsDep, StoreDep, WriteTenant, known_query
 from app.jobs import service
 from app.jobs.schemas import EventFilter, JobFilter
 from app.jobs.stream import HEADERS, stream
@@ -15,6 +15,7 @@ from app.replies import ListReply, errors
 from app.wakeup import WakeupDep
 from core.contract.base import JobId
 from core.contract.jobs import Event, Job, JobSpec
+from core.outbound import check_url
 from core.store import jobs
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -50,11 +51,14 @@ def create(
     store: StoreDep,
     tenant: WriteTenant,
     wakeup: WakeupDep,
+    settings: SettingsDep,
     spec: Annotated[JobSpec, Body(openapi_examples=_EXAMPLES)],
     key: IdempotencyKey = None,
 ) -> Response:
     """Adapt a base model to a data set. The reply says `queued`; follow `/jobs/{id}/events` from there."""
-    created = service.create(store, tenant, spec, key, request.state.request_id)  # committed
+    if spec.webhook is not None:
+        check_url(spec.webhook.url, settings.webhook_networks, param="webhook.url")
+    created = service.create(store, settings, tenant, spec, key, request.state.request_id)  # committed
     wakeup.send("jobs")
     return created.reply("jobs")
 
@@ -104,6 +108,14 @@ def stop(store: StoreDep, tenant: WriteTenant, job_id: JobId) -> Job:
 def cancel(store: StoreDep, tenant: WriteTenant, job_id: JobId) -> Job:
     """A queued job ends at once, a running one within seconds."""
     return service.request_end(store, tenant, job_id, cancel=True)
+
+
+@router.delete(
+    "/{job_id}", status_code=204, operation_id="delete_job", summary="Delete a job", responses=errors(404, 409)
+)
+def delete(store: StoreDep, tenant: WriteTenant, job_id: JobId) -> None:
+    """Delete a finished job with its events, report and deliveries; its model stays. 409 while it is not finished."""
+    service.remove(store, tenant, job_id)
 
 
 @router.get(

@@ -5,7 +5,7 @@ from app.models.downloads import Stretch
 from app.nearest import hint_nearest
 from core.contract.errors import ConflictError, NotFoundError
 from core.contract.models import Model, ModelFile
-from core.store import datasets, models
+from core.store import garbage, models
 from core.store.paging import Page
 from core.store.store import Store
 
@@ -69,10 +69,7 @@ def remove(store: Store, tenant: str, model_id: str) -> str:
             )
         unnamed = models.remove(tx, tenant, model_id)
     # Only now that the row is gone for good: a crash in between leaves a file without a row, never the reverse.
-    with store.db.write(blobs=True) as tx:
-        for sha256 in unnamed:
-            if not datasets.is_named(tx, sha256):
-                store.blobs.remove(sha256)
+    garbage.drop(store, unnamed)
     return model.sha256
 
 

@@ -8,10 +8,11 @@ from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select,
 from core.contract.base import now
 from core.contract.datasets import Dataset, DatasetManifest, DatasetReport, DatasetState
 from core.contract.errors import ErrorBody, NotFoundError
+from core.store import garbage
 from core.store.database import clock
 from core.store.leases import Fence, claim, renew
 from core.store.paging import Page, fetch
-from core.store.tables import datasets, jobs, models
+from core.store.tables import datasets, jobs
 
 T = datasets.c
 
@@ -24,6 +25,7 @@ class DatasetClaim:
     tenant: str
     upload_sha256: str
     seed: int
+    request_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,12 @@ def _record(row: Row[Any]) -> Dataset:
     )
 
 
-def add(tx: Connection, tenant: str, dataset: Dataset, *, seed: int) -> None:
-    """Enter a new data set."""
+def add(tx: Connection, tenant: str, dataset: Dataset, *, seed: int, request_id: str | None = None) -> None:
+    """Enter a new data set; the request that brought it is named in the logs of its ingestion."""
     values = dataset.model_dump(exclude={"object", "sha256"}, mode="python")
-    tx.execute(insert(datasets).values(**values, tenant=tenant, upload_sha256=dataset.sha256, seed=seed))
+    tx.execute(
+        insert(datasets).values(**values, tenant=tenant, upload_sha256=dataset.sha256, seed=seed, request_id=request_id)
+    )
 
 
 def _row(tx: Connection, tenant: str, dataset_id: str) -> Row[Any]:
@@ -109,7 +113,7 @@ def claim_next(tx: Connection, owner: str, seconds: float) -> DatasetClaim | Non
     """Claim the next data set that has to be ingested."""
     free = and_(T.state == "validating", or_(T.lease_until.is_(None), T.lease_until < clock(tx)))
     row = claim(tx, datasets, free, state="validating", owner=owner, seconds=seconds)
-    return row and DatasetClaim(Fence(row.id, row.attempt), row.tenant, row.upload_sha256, row.seed)
+    return row and DatasetClaim(Fence(row.id, row.attempt), row.tenant, row.upload_sha256, row.seed, row.request_id)
 
 
 def heartbeat(tx: Connection, fence: Fence, seconds: float) -> None:
@@ -200,17 +204,8 @@ def remove(tx: Connection, tenant: str, dataset_id: str) -> list[str]:
 
 
 def is_named(tx: Connection, sha256: str) -> bool:
-    """Whether any row of any noun needs the blob: a model's bundle may have been uploaded as a data set, too.
-
-    A rejected data set needs its upload no more.
-    """
-    named = or_(T.upload_sha256 == sha256, T.content_sha256 == sha256, T.manifest_sha256 == sha256)
-    queries = (
-        select(T.id).where(named, T.state != "rejected"),
-        select(models.c.id).where(models.c.bundle_sha256 == sha256),
-        select(jobs.c.id).where(jobs.c.report_sha256 == sha256),
-    )
-    return any(tx.execute(query.limit(1)).first() is not None for query in queries)
+    """Whether any row of any noun needs the blob: a model's bundle may have been uploaded as a data set, too."""
+    return garbage.is_named(tx, sha256)
 
 
 def waiting(tx: Connection) -> int:

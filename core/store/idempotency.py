@@ -1,6 +1,7 @@
 """Idempotency keys: the first reply to a creating request is kept and replayed."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
@@ -11,6 +12,7 @@ from core.contract.errors import ConflictError, InvalidRequestError
 from core.store.tables import idempotency_keys
 
 T = idempotency_keys.c
+KEPT_SECONDS = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -21,15 +23,26 @@ class Replay:
     body: dict[str, Any]
 
 
-def begin(tx: Connection, tenant: str, key: str, fingerprint: str) -> Replay | None:
+def begin(tx: Connection, tenant: str, key: str, fingerprint: str, seconds: float = KEPT_SECONDS) -> Replay | None:
     """Take the key for this request, or return the reply it got before; safe against any number of takers at once.
+
+    A key that was taken more than `seconds` ago is as good as new.
 
     `InvalidRequestError` if the key was used with another body, `ConflictError` while the first request is under way.
     """
-    values = {"tenant": tenant, "key": key, "fingerprint": fingerprint, "created_at": now()}
+    values: dict[str, Any] = {"tenant": tenant, "key": key, "fingerprint": fingerprint, "created_at": now()}
     insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
     # On a conflict PostgreSQL waits for the transaction that took the key, so the row read below is final.
-    taken = insert(idempotency_keys).values(**values).on_conflict_do_nothing().returning(T.key)
+    taken = (
+        insert(idempotency_keys)
+        .values(**values)
+        .on_conflict_do_update(
+            index_elements=[T.tenant, T.key],
+            set_={"fingerprint": fingerprint, "status": None, "reply": None, "created_at": values["created_at"]},
+            where=T.created_at < now() - timedelta(seconds=seconds),
+        )
+        .returning(T.key)
+    )
     if tx.execute(taken).first() is not None:
         return None
     row = tx.execute(select(idempotency_keys).where(T.tenant == tenant, T.key == key)).one()
@@ -47,6 +60,11 @@ def begin(tx: Connection, tenant: str, key: str, fingerprint: str) -> Replay | N
             hint="Wait a moment and send it again.",
         )
     return Replay(row.status, row.reply)
+
+
+def is_known(tx: Connection, tenant: str, key: str) -> bool:
+    """Whether a request with that key was answered, or is about to be."""
+    return tx.execute(select(T.key).where(T.tenant == tenant, T.key == key)).first() is not None
 
 
 def finish(tx: Connection, tenant: str, key: str, status: int, body: dict[str, Any]) -> None:

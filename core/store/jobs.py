@@ -8,7 +8,7 @@ fault for it. `spent` adds up the seconds of all attempts.
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, case, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, insert, or_, select, update
 
 from core.contract.base import now
 from core.contract.errors import ConflictError, ErrorBody, JobError, NotFoundError
@@ -310,6 +310,21 @@ def request(tx: Connection, tenant: str, job_id: str, *, cancel: bool) -> Job:
     if row.state == "queued":
         transition(tx, job_id, "cancelled")
     return get(tx, tenant, job_id)
+
+
+def remove(tx: Connection, tenant: str, job_id: str) -> list[str]:
+    """Delete a finished job with its events and deliveries; returns its blobs, for `garbage.drop` after the commit.
+
+    `ConflictError` while it is queued or running. The model it made stays.
+    """
+    tx.execute(select(T.id).where(T.id == job_id, T.tenant == tenant).with_for_update())
+    row = _row(tx, tenant, job_id)
+    if row.state not in TERMINAL:
+        raise ConflictError(
+            f"Job {job_id} is {row.state}.", code="job_not_finished", hint="Wait for its end, or cancel it first."
+        )
+    tx.execute(delete(jobs).where(T.id == job_id))
+    return [sha256 for sha256 in (row.report_sha256, row.checkpoint_sha256) if sha256 is not None]
 
 
 def queued(tx: Connection) -> int:

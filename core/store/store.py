@@ -14,11 +14,14 @@ class Store:
 
     db: Database
     blobs: BlobFolder
+    key_seconds: float = 24 * 3600.0
+    """How long an idempotency key is remembered."""
 
     @classmethod
     def open(cls, settings: Settings) -> "Store":
         """Open the store that the settings name; the tables are `migrate`'s business."""
-        return cls(Database(settings.resolved_database_url), BlobFolder(settings.root / "blobs"))
+        blobs = BlobFolder(settings.root / "blobs")
+        return cls(Database(settings.resolved_database_url), blobs, settings.idempotency_seconds)
 
     def blob(self, sha256: str) -> Path:
         """Path of a blob."""
