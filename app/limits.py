@@ -39,7 +39,7 @@ class BodyLimit:
 
     def _limit(self, scope: Scope) -> int | None:
         path: str = scope["path"]
-        if path == "/datasets":
+        if path in ("/datasets", "/models", "/uploads") or path.startswith("/uploads/"):
             return None  # uploads are streamed to the disk and counted there
         return self.settings.max_predict_bytes if path.endswith("/predict") else self.settings.max_json_bytes
 

@@ -16,7 +16,7 @@ from core.store import datasets, imports
 from core.store.leases import LostLeaseError
 from core.store.store import Store
 from worker import bundles, failures, importing_child
-from worker.children import Asked, Child, Ending, supervise
+from worker.children import Asked, Child, Ending, Limits, supervise
 from worker.engine.door import Places
 from worker.engine.importing import ImportSpec
 from worker.folders import sync_and_hash, work_folder
@@ -116,7 +116,7 @@ class _Run:
             raise JobError("The stored bytes of the upload are gone.", code="blob_missing", hint="Upload it again.")
         arguments = (upload, self._spec(), self._places(folder))
         watch = _Watch(self.importer, self.claim)
-        return supervise(Child(self.importer.work, self.fence.id, arguments), watch, max_seconds=MAX_SECONDS)
+        return supervise(Child(self.importer.work, self.fence.id, arguments), watch, Limits(budget=MAX_SECONDS))
 
     def _spec(self) -> ImportSpec:
         claim = self.claim

@@ -16,10 +16,11 @@ MAX_FIELD_BYTES = 128 * 1024
 class FormParts:
     """Takes the body piece by piece; afterwards `fields` holds the small parts and `filename` the file's name."""
 
-    def __init__(self, content_type: str, blob: PendingBlob, max_bytes: int) -> None:
+    def __init__(self, content_type: str, blob: PendingBlob, max_bytes: int, fields: tuple[str, ...] = FIELDS) -> None:
         self.fields: dict[str, str] = {}
         self.filename: str | None = None
         self._blob = blob
+        self._known = (FILE, *fields)
         self._max_bytes = max_bytes
         self._header = (bytearray(), bytearray())
         self._disposition = b""
@@ -51,7 +52,7 @@ class FormParts:
                 "The form has no part `file`.",
                 code="missing_field",
                 param=FILE,
-                hint="With curl: -F file=@data.zip",
+                hint="With curl: -F file=@<path>",
             )
 
     def _make_parser(self, content_type: str) -> MultipartParser:
@@ -92,12 +93,12 @@ class FormParts:
     def _headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
         part = options.get(b"name", b"").decode("utf-8", "replace")
-        if part not in (FILE, *FIELDS):
+        if part not in self._known:
             raise InvalidRequestError(
                 f"The form has an unknown part `{part[:100]}`.",
                 code="unknown_field",
                 param=part[:100] or None,
-                hint=hint_nearest(part, (FILE, *FIELDS)),
+                hint=hint_nearest(part, self._known),
             )
         if part in self.fields or (part == FILE and self._has_file):
             raise InvalidRequestError(

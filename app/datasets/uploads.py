@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from fastapi import Request
 
-from app.datasets.forms import FormParts
+from app.datasets.forms import FIELDS, FormParts
 from app.limits import content_length, too_large
 from core.contract.errors import InvalidRequestError, UnsupportedMediaTypeError
 from core.store.blobs import BlobFolder, PendingBlob
@@ -29,7 +29,9 @@ _FORM_OVERHEAD = 1024 * 1024  # boundaries, part headers and small fields around
 Feed = Callable[[bytes], None]
 
 
-async def receive(request: Request, blobs: BlobFolder, blob: PendingBlob, max_bytes: int) -> FormParts:
+async def receive(
+    request: Request, blobs: BlobFolder, blob: PendingBlob, max_bytes: int, fields: tuple[str, ...] = FIELDS
+) -> FormParts:
     """Write the uploaded file into `blob` (pending in `blobs`) and return what else the form said.
 
     Raises `UnsupportedMediaTypeError`, `TooLargeError`, `InsufficientStorageError`, `InvalidRequestError` for an empty
@@ -45,15 +47,24 @@ async def receive(request: Request, blobs: BlobFolder, blob: PendingBlob, max_by
     if declared is not None:
         blobs.expect(declared)
     chunks = _limited(request.stream(), limit, max_bytes)
-    form = FormParts(request.headers["content-type"], blob, max_bytes) if media == FORM else None
+    form = FormParts(request.headers["content-type"], blob, max_bytes, fields) if media == FORM else None
     await in_batches(chunks, form.feed if form else blob.write)
     if form:
         form.finish()
     if blob.size == 0:
         raise InvalidRequestError(
-            "The upload is empty.", code="empty_upload", param="file", hint="Send a zip or tar of class folders."
+            "The upload is empty.", code="empty_upload", param="file", hint="Send the file's bytes."
         )
     return form or FormParts.none()
+
+
+def announced(request: Request) -> int | None:
+    """The least size that the file can have by the body's announced length; None without one."""
+    declared = content_length(request.scope)
+    if declared is None:
+        return None
+    is_form = request.headers.get("content-type", "").strip().lower().startswith(FORM)
+    return max(0, declared - _FORM_OVERHEAD) if is_form else declared
 
 
 async def _limited(chunks: AsyncIterator[bytes], limit: int, told: int) -> AsyncIterator[bytes]:

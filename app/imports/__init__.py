@@ -1,1 +1,1 @@
-"""Models from outside: weights are checked before they are believed."""
+"""Imports: weights from outside that become a model once they were checked."""

@@ -46,7 +46,7 @@ _BODY: dict[str, Any] = {
 @router.post(
     "/models/{model_id}/predict",
     summary="Classify images",
-    responses=errors(400, 404, 413, 415),
+    responses=errors(400, 404, 409, 413, 415),
     openapi_extra=_BODY,
     dependencies=[Depends(known_query)],
 )

@@ -9,6 +9,7 @@ from app.models import service as models
 from app.models.blobs import CorruptBlobError, check
 from app.predictions.inputs import Inputs
 from app.predictions.predictor import DEFAULT_TOP, Predictor
+from core.contract.errors import ConflictError
 from core.contract.models import Model, ModelFile, PredictionReply
 from core.store.store import Store
 
@@ -21,7 +22,13 @@ async def find(store: Store, tenant: str, model_id: str) -> Model:
 async def predict(
     store: Store, tenant: str, predictor: Predictor, *, model: Model, inputs: Inputs, top_k: int | None
 ) -> PredictionReply:
-    """Answer every item; `CorruptBlobError` if the model's own bytes are damaged."""
+    """Answer every item; `CorruptBlobError` if the model's own bytes are damaged, `ConflictError` if it has no head."""
+    if not model.classes:
+        raise ConflictError(
+            f"Model {model.id} has no classifier: it was imported as a base model.",
+            code="model_has_no_head",
+            hint=f'Get one on your own classes: POST /jobs with "base_model": "{model.id}".',
+        )
     load = partial(_graph, store, tenant, model)
     wanted = inputs.top_k or top_k or DEFAULT_TOP
     return PredictionReply(model=model.id, predictions=await predictor.predict(model, load, inputs, wanted))

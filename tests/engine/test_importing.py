@@ -87,8 +87,11 @@ def test_a_bundle_comes_through_with_the_same_answers(shop: Workshop, bundle: by
     assert ModelManifest.model_validate_json(new["manifest.json"]) == manifest
     assert (manifest.classes, manifest.temperature, manifest.prepare) == (old.classes, old.temperature, old.prepare)
     assert manifest.model_id != old.model_id
-    assert manifest.metrics == [] and manifest.data == [] and manifest.held_out_items == 0
-    assert manifest.method == {"name": "import"} and manifest.job_id is None
+    assert manifest.metrics == []
+    assert manifest.data == []
+    assert manifest.held_out_items == 0
+    assert manifest.method == {"name": "import"}
+    assert manifest.job_id is None
     assert manifest.imported is not None
     assert manifest.imported.origin_model_id == old.model_id
     assert manifest.imported.claimed_metrics == old.metrics
