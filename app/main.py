@@ -65,7 +65,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.store = store
     app.state.wakeup = Wakeup(settings.resolved_broker_url)
     app.state.tailer = Tailer(store)
-    app.state.metrics.watch(store, app.state.tailer)
+    app.state.metrics.watch(store, app.state.tailer, settings)
     app.state.wakeup.start()
     app.state.tailer.start()
     try:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import internal
 from app.health.metrics import Metrics
+from core import logs
 from core.contract.base import new_id
 
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -39,7 +40,11 @@ class RequestFrame:
             await self.app(scope, receive, send)
             return
         call = _Call(scope, send)
-        structlog.contextvars.bind_contextvars(request_id=call.id)
+        with logs.bind(request_id=call.id):
+            await self._answer(call, receive)
+
+    async def _answer(self, call: "_Call", receive: Receive) -> None:
+        scope = call.scope
         try:
             await self.app(scope, receive, call.send)
         except ClientDisconnect:
@@ -64,6 +69,7 @@ class RequestFrame:
                 route=call.route,
                 status=call.status,
                 ms=round(seconds * 1000, 1),
+                **call.caller,
             )
 
 
@@ -84,6 +90,12 @@ class _Call:
         """The template of the path, so that measurements are not split by id."""
         route: Any = self.scope.get("route")
         return getattr(route, "path", None) or "unmatched"
+
+    @property
+    def caller(self) -> dict[str, str]:
+        """The tenant, once the door has found out who calls."""
+        caller = self.scope["state"].get("caller")
+        return {} if caller is None else {"tenant": caller.tenant}
 
     async def send(self, message: Message) -> None:
         """Pass a message on; a reply's start gets the headers that all replies carry."""

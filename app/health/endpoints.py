@@ -1,16 +1,28 @@
 """`/`, `/healthz`, `/readyz`, `/metrics`."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 
-from fastapi import APIRouter, Request
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
-from app.dependencies import SettingsDep, StoreDep
-from app.health.checks import Readiness, readiness
+from app.dependencies import ReadTenant
+from app.health.checks import Checks, Readiness
 from core.contract.base import Record
 
-router = APIRouter(tags=["service"])
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Threads of our own: requests that keep all others busy must not keep these replies from being made."""
+    app.state.checks = Checks(app.state.store, app.state.settings)
+    app.state.health_threads = CapacityLimiter(4)
+    yield
+
+
+router = APIRouter(tags=["service"], lifespan=lifespan)
 
 _METRICS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus' text format."}
@@ -55,14 +67,17 @@ async def healthz() -> Health:
     summary="Can the service do its work?",
     responses={503: {"model": Readiness, "description": "Something is missing; `checks` names it."}},
 )
-def readyz(store: StoreDep, settings: SettingsDep) -> Response:
-    """Database, broker, blobs, and a live worker for each queue."""
-    found = readiness(store, settings)
+async def readyz(request: Request) -> Response:
+    """Database and its schema, broker, blobs, and a live worker for each queue; answers within seconds in any case."""
+    state = request.app.state
+    found: Readiness = await to_thread.run_sync(state.checks.readiness, limiter=state.health_threads)
     ready = found.status == "ready"
     return JSONResponse(found.model_dump(), 200 if ready else 503, None if ready else {"Retry-After": "2"})
 
 
 @router.get("/metrics", operation_id="get_metrics", summary="Measurements", response_class=Response, responses=_METRICS)
-def metrics(request: Request) -> Response:
-    """Requests, times and queue depths, for Prometheus."""
-    return Response(request.app.state.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+async def metrics(request: Request, _tenant: ReadTenant) -> Response:
+    """Requests, queues, jobs, steps, predictions, workers and disk, for Prometheus."""
+    state = request.app.state
+    text = await to_thread.run_sync(state.metrics.text, limiter=state.health_threads)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})

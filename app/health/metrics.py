@@ -1,24 +1,23 @@
 """Measurements in Prometheus' format; one registry per application."""
 
-from collections.abc import Iterator
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
-from sqlalchemy.exc import SQLAlchemyError
-
+from app.health.books import Books
+from app.health.disk import Disk
 from app.jobs.tailer import Tailer
-from core.store import datasets, jobs
+from core.settings import Settings
 from core.store.store import Store
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
+_METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS")
 
 
 class Metrics:
-    """What the API counts about itself."""
+    """What the API counts about itself, and what it looks up for a scrape."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._requests = Counter(
             "graft_http_requests", "Requests answered.", ["method", "route", "status"], registry=self.registry
         )
@@ -32,39 +31,16 @@ class Metrics:
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""
-        known = method if method in ("GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS") else "other"
+        known = method if method in _METHODS else "other"
         self._requests.labels(known, route, str(status)).inc()
         self._seconds.labels(known, route).observe(seconds)
 
-    def watch(self, store: Store, tailer: Tailer) -> None:
-        """Let each scrape look up how much work is waiting and how many streams are open."""
-        self.registry.register(_Queues(store))
+    def watch(self, store: Store, tailer: Tailer, settings: Settings) -> None:
+        """Let each scrape look into the books and at the disk, and count the streams that are open."""
+        self.registry.register(Books(store, settings.lease_seconds))
+        self.registry.register(Disk(store.blobs.root))
         Gauge("graft_event_streams", "Open event streams.", registry=self.registry).set_function(lambda: tailer.watched)
 
     def text(self) -> bytes:
         """Everything, for a scrape."""
         return generate_latest(self.registry)
-
-
-class _Queues(Collector):
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def describe(self) -> Iterator[GaugeMetricFamily]:
-        """The family without values: registering must not ask the database."""
-        yield _family()
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Depth of both queues; nothing while the database is away."""
-        family = _family()
-        try:
-            with self._store.db.read() as tx:
-                family.add_metric(["jobs"], jobs.queued(tx))
-                family.add_metric(["ingest"], datasets.waiting(tx))
-        except SQLAlchemyError:
-            return
-        yield family
-
-
-def _family() -> GaugeMetricFamily:
-    return GaugeMetricFamily("graft_queue_depth", "Work that waits for a worker.", labels=["queue"])

@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     TypeDecorator,
+    text,
 )
 
 metadata = MetaData(
@@ -122,6 +123,7 @@ jobs = Table(
     Index(None, "source_id"),
     Index(None, "report_sha256"),
     Index(None, "checkpoint_sha256"),
+    Index("ix_jobs_lost", "lost", sqlite_where=text("lost > 0"), postgresql_where=text("lost > 0")),
 )
 
 events = Table(

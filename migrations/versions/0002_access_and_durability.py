@@ -138,6 +138,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column('traceparent', sa.String(length=64), nullable=True))
         batch_op.create_index(batch_op.f('ix_jobs_checkpoint_sha256'), ['checkpoint_sha256'], unique=False)
         batch_op.create_index(batch_op.f('ix_jobs_report_sha256'), ['report_sha256'], unique=False)
+        batch_op.create_index('ix_jobs_lost', ['lost'], unique=False, sqlite_where=sa.text('lost > 0'), postgresql_where=sa.text('lost > 0'))
 
     with op.batch_alter_table('models', schema=None) as batch_op:
         batch_op.alter_column('job_id',
