@@ -10,6 +10,7 @@ from fastapi_offline import FastAPIOffline
 
 from app import errors
 from app.access.endpoints import router as access_router
+from app.access.gate import Gate
 from app.access.middleware import Access
 from app.catalogue.endpoints import router as catalogue_router
 from app.datasets.endpoints import router as datasets_router
@@ -66,6 +67,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.wakeup = Wakeup(settings.resolved_broker_url)
     app.state.tailer = Tailer(store)
     app.state.metrics.watch(store, app.state.tailer, settings)
+    await app.state.gate.warn_if_exposed(settings)
     app.state.wakeup.start()
     app.state.tailer.start()
     try:
@@ -74,6 +76,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         await app.state.tailer.close()
         app.state.wakeup.close()
+        app.state.gate.close()
         store.close()
 
 
@@ -87,17 +90,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=service_version(),
         lifespan=lifespan,
         redirect_slashes=False,
-        responses=error_replies(422, 500, 503),
+        responses=error_replies(401, 403, 422, 429, 500, 503),
         generate_unique_id_function=operation_id,
     )
     app.state.settings = settings
     app.state.metrics = Metrics()
+    app.state.gate = Gate(lambda: app.state.store)
     errors.install(app)
     for router in ROUTERS:
         app.include_router(router)
     app.openapi = Description(app)  # type: ignore[method-assign]
     app.add_middleware(BodyLimit, settings=settings)
-    app.add_middleware(Access, settings=settings)
+    app.add_middleware(Access, settings=settings, gate=app.state.gate)
     app.add_middleware(RequestFrame, metrics=app.state.metrics)
     return app
 

@@ -6,6 +6,13 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from app.access.public import is_public
+
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An access key (GRAFT_API_KEY)."},
+    "basic": {"type": "http", "scheme": "basic", "description": "The same key as the password; any user name."},
+}
+
 
 def operation_id(route: APIRoute) -> str:
     """Names of operations, for code generators: the endpoint function's own name, unless a route says another."""
@@ -23,11 +30,22 @@ class Description:
         """The OpenAPI document."""
         if self._made is None:
             made = self._make()
-            for calls in made["paths"].values():
-                for operation in calls.values():
+            made.setdefault("components", {})["securitySchemes"] = _SCHEMES
+            for path, calls in made["paths"].items():
+                for method, operation in calls.items():
                     _drop_impossible(operation)
+                    _say_who_may(operation, public=is_public(path, method.upper()))
             self._made = made
         return self._made
+
+
+def _say_who_may(operation: dict[str, Any], *, public: bool) -> None:
+    """A call that asks nobody who he is refuses nobody; every other takes a key in either form."""
+    if public:
+        for status in ("401", "403", "429"):
+            operation["responses"].pop(status, None)
+    else:
+        operation["security"] = [{name: []} for name in _SCHEMES]
 
 
 def _drop_impossible(operation: dict[str, Any]) -> None:

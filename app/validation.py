@@ -20,6 +20,8 @@ _NOUNS = {
     "dataset_id": ("dataset", "data set", "GET /datasets lists yours."),
     "job_id": ("job", "job", "GET /jobs lists yours."),
     "model_id": ("model", "model", "GET /models lists yours."),
+    "key_id": ("key", "key", "GET /keys lists yours."),
+    "upload_id": ("upload", "upload", "GET /uploads lists yours; begin a new one."),
     "index": ("sample", "sample", "GET /datasets/{id}/samples lists them."),
 }
 _WRONG_TYPE = ("_type", "_parsing", "int_from_float")

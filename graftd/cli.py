@@ -1,26 +1,23 @@
 """The command `graftd`: the whole service on one machine, or its parts in a larger set-up."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
-from pydantic import ValidationError
 
 from core import logs
-from core.contract.errors import GraftError
-from core.settings import Settings
 from core.wakeup import QUEUES, Queue
-from graftd import broker, probes, programs, service
+from graftd import books, broker, probes, programs, service
+from graftd.fsck import fsck
+from graftd.keys import keys
+from graftd.options import data_dir as _data_dir
+from graftd.options import problems as _problems
+from graftd.options import settings as _settings
 from graftd.problems import ProblemError
 from graftd.programs import Program
-from graftd.supervisor import Supervisor
+from graftd.supervisor import MARGIN_SECONDS, Supervisor
+from graftd.tenants import tenants
 
-_data_dir = click.option(
-    "--data-dir", type=click.Path(path_type=Path), help="Folder for everything the service keeps [GRAFT_DATA_DIR]."
-)
 _host = click.option("--host", help="Address to listen on [GRAFT_HOST, default 127.0.0.1].")
 _port = click.option("--port", type=int, help="Port to listen on, 0 for any free one [GRAFT_PORT, default 8000].")
 
@@ -30,24 +27,9 @@ def app() -> None:
     """The group of commands."""
 
 
-def _settings(**given: Any) -> Settings:
-    """Settings from the environment, overridden by the options that were given."""
-    return Settings(**{key: value for key, value in given.items() if value is not None})
-
-
-@contextmanager
-def _problems() -> Iterator[None]:
-    try:
-        yield
-    except (ProblemError, GraftError) as problem:
-        click.secho(f"graftd: {problem.message}", fg="red", err=True)
-        click.echo(f"  -> {problem.remedy if isinstance(problem, ProblemError) else problem.hint}", err=True)
-        raise SystemExit(1) from problem
-    except ValidationError as error:
-        for fault in error.errors():
-            name = "GRAFT_" + "_".join(str(part) for part in fault["loc"]).upper()
-            click.secho(f"graftd: {name}: {fault['msg']} (it is {fault['input']!r}).", fg="red", err=True)
-        raise SystemExit(1) from error
+app.add_command(keys)
+app.add_command(tenants)
+app.add_command(fsck)
 
 
 @app.command()
@@ -89,6 +71,8 @@ def api(host: str | None, port: int | None) -> None:
     with _problems():
         settings = _settings(host=host, port=port)
         probes.free_port(settings.host, settings.port)
+        books.require_key(settings)
+        os.environ |= {"GRAFT_HOST": settings.host, "GRAFT_PORT": str(settings.port)}  # who may call depends on it
         _become(programs.api_command(settings.host, settings.port))
 
 
@@ -104,7 +88,7 @@ def worker(queues: str) -> None:
             logs.get_logger(__name__).warning("broker unreachable, work is found by polling", broker=where)
         if len(names) == 1:
             _become(programs.worker_command(names[0]))
-        supervisor = Supervisor()
+        supervisor = Supervisor(settings.shutdown_seconds + MARGIN_SECONDS)
         supervisor.catch_signals()
         try:
             for name in names:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from core.settings import Settings
 from core.wakeup import QUEUES
-from graftd import broker, probes, programs
+from graftd import books, broker, probes, programs
 from graftd.folder import DataFolder, Running
 from graftd.problems import ProblemError
 from graftd.programs import Program
-from graftd.supervisor import Supervisor
+from graftd.supervisor import MARGIN_SECONDS, Supervisor
 
 DOWN_SECONDS = 20.0
 DETACH_SECONDS = 150.0
@@ -30,11 +30,12 @@ def up(settings: Settings, say: Callable[[str], None]) -> None:
     settings = settings.model_copy(update={"port": probes.free_port(settings.host, settings.port)})
     address = probes.address(settings.host, settings.port)
     folder.take(address)
-    supervisor = Supervisor()
+    supervisor = Supervisor(settings.shutdown_seconds + MARGIN_SECONDS)
     supervisor.catch_signals()
     own: broker.OwnBroker | None = None
     try:
         probes.migrate(settings)
+        books.require_key(settings)
         if settings.broker_url is None:
             own = broker.OwnBroker(settings.root)
             own.start()
@@ -147,12 +148,13 @@ def down(settings: Settings) -> str:
         return f"Nothing runs on the data folder {settings.root}."
     with suppress(ProcessLookupError):
         os.kill(running.pid, signal.SIGTERM)
-    deadline = time.monotonic() + DOWN_SECONDS
+    seconds = DOWN_SECONDS + settings.shutdown_seconds
+    deadline = time.monotonic() + seconds
     while folder.running() is not None:
         if time.monotonic() > deadline:
             with suppress(ProcessLookupError):
                 os.kill(running.pid, signal.SIGKILL)  # what it started goes with it
-            return f"Graft at {running.address} did not end in {DOWN_SECONDS:.0f} s and was killed."
+            return f"Graft at {running.address} did not end in {seconds:.0f} s and was killed."
         time.sleep(0.05)
     return f"Graft at {running.address} has stopped. Running jobs are queued again and go on with the next start."
 

@@ -1,14 +1,15 @@
 """`GET /methods` and `GET /base-models`: what a job can be made of."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
 from app.catalogue import service
+from app.dependencies import Needs
 from app.replies import ListReply, errors
 from core.catalogue import cards
 from core.contract.base_models import BaseModelCard
 from core.contract.methods import MethodCard, method_cards
 
-router = APIRouter(tags=["catalogue"])
+router = APIRouter(tags=["catalogue"], dependencies=[Depends(Needs("read"))])
 
 
 @router.get("/methods", summary="List methods")

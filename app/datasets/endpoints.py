@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from app.datasets import service
 from app.datasets.schemas import DatasetFilter, Sample, SampleFilter, ThumbnailSize, UploadFields, upload_fields
 from app.datasets.service import Uploaded
-from app.datasets.uploads import FORM, RAW, receive
+from app.datasets.uploads import FORM, RAW, announced, receive
 from app.dependencies import IdempotencyKey, ReadTenant, SettingsDep, StoreDep, WriteTenant
 from app.replies import ListReply, errors
 from app.wakeup import WakeupDep
@@ -56,12 +56,23 @@ async def create(
     key: IdempotencyKey = None,
 ) -> Response:
     """Send a zip or tar of class folders, as a form or as the body itself; it is checked in the background."""
+    if (size := announced(request)) is not None:
+        await run_in_threadpool(service.expect, store, settings, tenant, key, size)
     with store.blobs.writing() as blob:
         parts = await receive(request, store.blobs, blob, settings.max_upload_bytes)
         fields = upload_fields(query, parts.fields)
         sha256 = await run_in_threadpool(blob.finish)
         file = Uploaded(blob.path, sha256, blob.size, parts.filename)
-        created = await run_in_threadpool(service.create, store, tenant, file, fields, key)
+        created = await run_in_threadpool(
+            service.create,
+            store,
+            settings,
+            tenant,
+            file,
+            fields=fields,
+            key=key,
+            request_id=request.state.request_id,
+        )
     wakeup.send("ingest")
     return created.reply("datasets")
 

@@ -4,6 +4,8 @@ import dataclasses
 from functools import lru_cache
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from app.datasets.schemas import Sample, SampleFilter, UploadFields
 from app.idempotency import Created, once
 from app.models.blobs import CorruptBlobError, check
@@ -13,7 +15,8 @@ from core.contract.datasets import Dataset, DatasetManifest, DatasetReport
 from core.contract.errors import ConflictError, InvalidRequestError, NotFoundError
 from core.modality.image import thumbnail
 from core.modality.reader import DatasetReader
-from core.store import datasets
+from core.settings import Settings
+from core.store import datasets, garbage, idempotency, tenants
 from core.store.paging import Page, foreign_cursor
 from core.store.store import Store
 
@@ -28,26 +31,50 @@ class Uploaded:
     filename: str | None
 
 
-def create(store: Store, tenant: str, file: Uploaded, fields: UploadFields, key: str | None) -> Created:
+def expect(store: Store, settings: Settings, tenant: str, key: str | None, size: int) -> None:
+    """Refuse an upload that would go over the storage quota before any of it is read; a repeated one never is."""
+    with store.db.read() as tx:
+        if key is None or not idempotency.is_known(tx, tenant, key):
+            tenants.check_bytes(tx, tenant, settings, size)
+
+
+def create(
+    store: Store,
+    settings: Settings,
+    tenant: str,
+    file: Uploaded,
+    *,
+    fields: UploadFields,
+    key: str | None,
+    request_id: str | None = None,
+) -> Created:
     """Adopt the blob and enter the data set in one transaction; nothing is left of a request that fails."""
     said = {"call": "POST /datasets", "sha256": file.sha256, **fields.model_dump(mode="json")}
     with store.db.write(blobs=True) as tx:
 
-        def enter() -> Dataset:
-            store.blobs.adopt(file.path, file.sha256)
-            dataset = Dataset(
-                id=new_id("ds"),
-                name=fields.name or _plain_name(file.filename),
-                state="validating",
-                bytes=file.size,
-                sha256=file.sha256,
-                metadata=fields.metadata,
-                created_at=now(),
-            )
-            datasets.add(tx, tenant, dataset, seed=fields.seed)
-            return dataset
+        def admitted() -> Dataset:
+            tenants.admit_bytes(tx, tenant, settings, file.size)
+            return enter(tx, store, tenant, file, fields, request_id=request_id)
 
-        return once(tx, tenant, key, said, enter)
+        return once(tx, tenant, key, said, admitted, seconds=store.key_seconds)
+
+
+def enter(
+    tx: Connection, store: Store, tenant: str, file: Uploaded, fields: UploadFields, *, request_id: str | None = None
+) -> Dataset:
+    """Make the file a blob and a data set that has to be checked (open `tx` with `blobs=True`)."""
+    store.blobs.adopt(file.path, file.sha256)
+    dataset = Dataset(
+        id=new_id("ds"),
+        name=fields.name or _plain_name(file.filename),
+        state="validating",
+        bytes=file.size,
+        sha256=file.sha256,
+        metadata=fields.metadata,
+        created_at=now(),
+    )
+    datasets.add(tx, tenant, dataset, seed=fields.seed, request_id=request_id)
+    return dataset
 
 
 def report(store: Store, tenant: str, dataset_id: str) -> DatasetReport:
@@ -79,10 +106,7 @@ def delete(store: Store, tenant: str, dataset_id: str) -> None:
             )
         unnamed = datasets.remove(tx, tenant, dataset_id)
     # Only now that the row is gone for good: a crash in between leaves files without a row, never the reverse.
-    with store.db.write(blobs=True) as tx:
-        for sha256 in unnamed:
-            if not datasets.is_named(tx, sha256):
-                store.blobs.remove(sha256)
+    garbage.drop(store, unnamed)
 
 
 def samples(store: Store, tenant: str, dataset_id: str, wanted: SampleFilter) -> Page[Sample]:

@@ -58,7 +58,7 @@ def create(
     """Adapt a base model to a data set. The reply says `queued`; follow `/jobs/{id}/events` from there."""
     if spec.webhook is not None:
         check_url(spec.webhook.url, settings.webhook_networks, param="webhook.url")
-    created = service.create(store, settings, tenant, spec, key, request.state.request_id)  # committed
+    created = service.create(store, settings, tenant, spec, key=key, request_id=request.state.request_id)  # committed
     wakeup.send("jobs")
     return created.reply("jobs")
 

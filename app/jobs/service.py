@@ -11,7 +11,7 @@ from core.store.store import Store
 
 
 def create(
-    store: Store, settings: Settings, tenant: str, spec: JobSpec, key: str | None, request_id: str | None = None
+    store: Store, settings: Settings, tenant: str, spec: JobSpec, *, key: str | None, request_id: str | None = None
 ) -> Created:
     """Check the job against the state of things and enter it as `queued`, all in one transaction."""
     said = {"call": "POST /jobs", "spec": spec.model_dump(mode="json")}

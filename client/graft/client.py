@@ -5,8 +5,8 @@ from types import TracebackType
 
 from graft._retries import Retries
 from graft._transport import Call, Transport
-from graft.resources import BaseModels, Datasets, Jobs, Methods, Models
-from graft.types import Health, Resource
+from graft.resources import BaseModels, Datasets, Jobs, Keys, Methods, Models
+from graft.types import Health, Resource, Usage
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -36,6 +36,7 @@ class Graft:
         self.datasets = Datasets(self._transport)
         self.jobs = Jobs(self._transport)
         self.models = Models(self._transport)
+        self.keys = Keys(self._transport)
         self.methods = Methods(self._transport)
         self.base_models = BaseModels(self._transport)
 
@@ -47,6 +48,10 @@ class Graft:
             raise self._transport.failure(reply)
         details = self._transport.parse(Resource, reply).model_dump()
         return Health(live=True, ready=reply.is_success, details=details)
+
+    def usage(self) -> Usage:
+        """What your tenant uses, beside its quotas."""
+        return self._transport.get(Usage, "/usage")
 
     def close(self) -> None:
         """Close every connection."""

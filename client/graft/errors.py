@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from typing import Any
 
-from graft.types import Dataset, DatasetReport, ErrorBody, Fault, Job
+from graft.types import Dataset, DatasetReport, ErrorBody, Fault, Import, Job
 
 
 class GraftError(Exception):
@@ -64,11 +64,11 @@ class InvalidRequestError(APIError):
 
 
 class AuthenticationError(APIError):
-    """401: the API key is missing or wrong."""
+    """401: no access key (`missing_key`: set GRAFT_API_KEY), or a wrong, revoked or expired one (`invalid_key`)."""
 
 
 class PermissionDeniedError(APIError):
-    """403: the API key does not allow this."""
+    """403: the access key's scope does not cover this (`scope_too_small`), or it is a browser's from another site."""
 
 
 class NotFoundError(APIError):
@@ -88,7 +88,7 @@ class UnsupportedMediaTypeError(APIError):
 
 
 class RateLimitError(APIError):
-    """429: too many requests; `retry_after` in seconds, where the service says it."""
+    """429: too many requests (`rate_limited`) or waiting jobs (`job_quota_exceeded`); `retry_after` is in seconds."""
 
 
 class ServerError(APIError):
@@ -123,6 +123,15 @@ _BY_STATUS: dict[int, type[APIError]] = {
 def error_class(status: int) -> type[APIError]:
     """The class of error for an HTTP status."""
     return _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
+
+
+class ImportRejectedError(GraftError):
+    """The service refused uploaded weights; `entry.error` says why, with all names that do not fit in its details."""
+
+    def __init__(self, entry: Import) -> None:
+        reason = entry.error
+        super().__init__(reason.message if reason else "The import was rejected.", hint=reason.hint if reason else None)
+        self.entry = entry
 
 
 class DatasetRejectedError(GraftError):

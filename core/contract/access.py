@@ -56,7 +56,7 @@ class NewKey(Key):
     """A key just made: the only time that the secret is shown."""
 
     secret: str = Field(
-        description="Send it as `Authorization: Bearer <secret>`. It is stored hashed and not shown again."
+        repr=False, description="Send it as `Authorization: Bearer <secret>`. It is stored hashed and not shown again."
     )
 
 

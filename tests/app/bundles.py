@@ -14,7 +14,6 @@ import onnx
 from fastapi.testclient import TestClient
 from onnx import TensorProto, helper, numpy_helper
 
-from app.main import create_app
 from core.contract.base import new_id, now
 from core.contract.models import Model, ModelFile, ModelManifest, Parity
 from core.contract.prepare import ImagePrepare
@@ -23,6 +22,7 @@ from core.settings import Settings
 from core.store import models
 from core.store.store import Store
 from migrations.run import upgrade
+from tests.app.conftest import neighbour
 
 COLOURS = ["red", "green", "blue"]
 
@@ -109,7 +109,7 @@ def one_model(folder: Path) -> Iterator[tuple[TestClient, Bundle]]:
     store = Store.open(settings)
     upgrade(store.db)
     bundle = put(store, make_bundle())
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+    with neighbour(settings) as client:
         yield client, bundle
     store.close()
 

@@ -4,14 +4,27 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
 from app.main import create_app
+from app.server.run import configuration
 from core.settings import Settings
 from core.store.store import Store
+
+LOCAL = "http://127.0.0.1"
+
+
+def neighbour(settings: Settings) -> TestClient:
+    """A client of the API on this very machine, which needs no key as long as there is none.
+
+    Nothing raises through it, as nothing does through a server.
+    """
+    local = ("127.0.0.1", 50000)
+    return TestClient(create_app(settings), LOCAL, raise_server_exceptions=False, client=local)
 
 
 @pytest.fixture
@@ -23,22 +36,22 @@ def app_settings(settings: Settings, store: Store) -> Settings:
 
 @pytest.fixture
 def client(app_settings: Settings) -> Iterator[TestClient]:
-    """A client of the API; nothing raises through it, as nothing does through a server."""
-    with TestClient(create_app(app_settings), raise_server_exceptions=False) as client:
+    """A client of the API."""
+    with neighbour(app_settings) as client:
         yield client
 
 
 @pytest.fixture
 def sqlite_client(settings: Settings, sqlite_store: Store) -> Iterator[TestClient]:
     """The same over SQLite alone, for what no database has a say in."""
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+    with neighbour(settings) as client:
         yield client
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[str]:
-    """A real server in a thread; yields its address."""
-    config = uvicorn.Config(create_app(settings), port=0, log_level="warning", access_log=False)
+def serving(settings: Settings, **limits: Any) -> Iterator[str]:
+    """A real server in a thread, as the API's program sets it up; yields its address."""
+    config = configuration(create_app(settings), settings, host="127.0.0.1", port=0, **limits)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

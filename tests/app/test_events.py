@@ -132,7 +132,7 @@ def test_more_events_than_are_remembered_come_without_gap(server: str, store: St
 
 def test_watchers_that_vanish_or_sleep_leak_nothing(server: str, store: Store, fence: Fence) -> None:
     host, port = server.removeprefix("http://").split(":")
-    request = f"GET /jobs/{fence.id}/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n".encode()
+    request = f"GET /jobs/{fence.id}/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n".encode()
     sockets = []
     for _ in range(100):
         sockets.append(socket.create_connection((host, int(port))))

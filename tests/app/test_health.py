@@ -8,12 +8,12 @@ import time
 import redis
 from fastapi.testclient import TestClient
 
-from app.main import create_app
 from app.wakeup import Wakeup
 from core.settings import Settings
 from core.store import workers
 from core.store.store import Store
 from core.wakeup import QUEUES, TASKS
+from tests.app.conftest import neighbour
 from tests.app.seed import add_dataset, add_job
 
 
@@ -28,18 +28,19 @@ def test_the_root_says_where_everything_is(sqlite_client: TestClient) -> None:
 
 def test_readiness_names_what_is_missing(app_settings: Settings, store: Store, valkey_url: str) -> None:
     settings = app_settings.model_copy(update={"broker_url": valkey_url})
-    with TestClient(create_app(settings)) as client:
+    with neighbour(settings) as client:
         reply = client.get("/readyz")
         checks = reply.json()["checks"]
         assert reply.status_code == 503
         assert reply.headers["Retry-After"]
-        assert {name for name, value in checks.items() if value == "ok"} == {"database", "broker", "blobs"}
-        assert set(checks) == {"database", "broker", "blobs", "worker:jobs", "worker:ingest"}
+        assert {name for name, value in checks.items() if value == "ok"} == {"database", "schema", "broker", "blobs"}
+        assert set(checks) == {"database", "schema", "broker", "blobs", "worker:jobs", "worker:ingest"}
+        assert set(reply.json()["hints"]) == {"worker:jobs", "worker:ingest"}
         with store.db.write() as tx:
             for queue in QUEUES:
                 workers.beat(tx, f"w-{queue}", queue, host="here", pid=1)
         assert client.get("/readyz").json()["status"] == "ready"
-    with TestClient(create_app(app_settings)) as client:  # nothing listens at the default broker's place
+    with neighbour(app_settings) as client:  # nothing listens at the default broker's place
         checks = client.get("/readyz").json()["checks"]
         assert {name for name, value in checks.items() if value != "ok"} == {"broker"}
 
@@ -61,7 +62,7 @@ def test_metrics_count_by_route_and_show_the_queues(client: TestClient, store: S
 
 def test_a_job_and_an_upload_wake_their_workers(app_settings: Settings, store: Store, valkey_url: str) -> None:
     broker = redis.Redis(unix_socket_path=valkey_url.removeprefix("redis+socket://"))
-    with TestClient(create_app(app_settings.model_copy(update={"broker_url": valkey_url}))) as client:
+    with neighbour(app_settings.model_copy(update={"broker_url": valkey_url})) as client:
         assert client.post("/jobs", json={"source": add_dataset(store)}).status_code == 201
         zip_type = {"Content-Type": "application/zip"}
         assert client.post("/datasets", content=b"x", headers=zip_type).status_code == 201
@@ -78,7 +79,7 @@ def test_a_dead_broker_costs_requests_nothing(sqlite_store: Store, settings: Set
     with socket.create_server(("127.0.0.1", 0), backlog=100) as mute:
         url = f"redis://127.0.0.1:{mute.getsockname()[1]}/0"
         source = add_dataset(sqlite_store)
-        with TestClient(create_app(settings.model_copy(update={"broker_url": url}))) as client:
+        with neighbour(settings.model_copy(update={"broker_url": url})) as client:
             began = time.monotonic()
             for _ in range(20):
                 assert client.post("/jobs", json={"source": source}).status_code == 201

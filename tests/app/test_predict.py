@@ -13,7 +13,6 @@ import onnxruntime as ort
 import pytest
 from fastapi.testclient import TestClient
 
-from app.main import create_app
 from app.predictions.predictor import Predictor
 from app.predictions.sessions import Sessions, UnusableGraphError
 from core.contract.errors import UnavailableError
@@ -22,6 +21,7 @@ from core.modality import image
 from core.settings import Settings
 from core.store.store import Store
 from tests.app.bundles import COLOURS, Bundle, graph, make_bundle, one_model, put
+from tests.app.conftest import neighbour
 from tests.builders import encode, image_bytes
 
 PNG = {"Content-Type": "image/png"}
@@ -62,7 +62,7 @@ def predict_url(bundle: Bundle) -> str:
 def tight_client(settings: Settings, sqlite_store: Store) -> Iterator[TestClient]:
     """A service with small limits."""
     limits = {"max_predict_items": 3, "max_predict_bytes": 20_000, "sessions": 2, "max_pixels": 50_000}
-    with TestClient(create_app(settings.model_copy(update=limits)), raise_server_exceptions=False) as client:
+    with neighbour(settings.model_copy(update=limits)) as client:
         yield client
 
 

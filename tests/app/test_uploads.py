@@ -160,7 +160,7 @@ def test_a_client_that_goes_away_leaves_nothing(sqlite_server: str, sqlite_store
     host, port = sqlite_server.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(
-            b"POST /datasets HTTP/1.1\r\nHost: x\r\nContent-Type: application/zip\r\nContent-Length: 8000000\r\n\r\n"
+            b"POST /datasets HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/zip\r\nContent-Length: 8000000\r\n\r\n"
             + b"x" * 4_000_000
         )
         _until(lambda: blobs(sqlite_store))
@@ -195,7 +195,7 @@ def test_an_upload_that_cannot_fit_is_refused_before_it_is_sent(settings: Settin
         host, port = server.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as connection:
             connection.settimeout(5)
-            head = "POST /datasets HTTP/1.1\r\nHost: x\r\nContent-Type: application/zip\r\n"
+            head = "POST /datasets HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/zip\r\n"
             connection.sendall(f"{head}Content-Length: {size}\r\n\r\n".encode())
             assert connection.recv(65536).startswith(b"HTTP/1.1 507")
     assert blobs(sqlite_store) == []

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from graft._version import __version__
-from graft.cli import datasets, failures, jobs, menus, models
+from graft.cli import datasets, failures, jobs, keys, menus, models
 from graft.cli.adapt import adapt
 from graft.cli.session import Session
 from graft.errors import GraftError
@@ -21,10 +21,12 @@ app.command()(adapt)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
 app.command()(models.predict)
 app.command()(menus.methods)
 app.command("base-models")(menus.base_models)
 app.command()(menus.health)
+app.command()(keys.usage)
 
 
 def _version(wanted: bool) -> None:

@@ -5,16 +5,23 @@ import sys
 
 from graft.cli.output import clean, note
 from graft.cli.show import faults
-from graft.errors import APIConnectionError, APIError, DatasetRejectedError, GraftError, JobFailedError
+from graft.errors import (
+    APIConnectionError,
+    APIError,
+    DatasetRejectedError,
+    GraftError,
+    ImportRejectedError,
+    JobFailedError,
+)
 
 API, USAGE, JOB_FAILED, REJECTED, UNREACHABLE = 1, 2, 3, 4, 5
 
 
 def exit_code(error: Exception) -> int:
-    """0 ok, 1 error of the service, 2 usage, 3 job failed, 4 data set rejected, 5 cannot connect."""
+    """0 ok, 1 error of the service, 2 usage, 3 job failed, 4 data set or model rejected, 5 cannot connect."""
     if isinstance(error, JobFailedError):
         return JOB_FAILED
-    if isinstance(error, DatasetRejectedError):
+    if isinstance(error, DatasetRejectedError | ImportRejectedError):
         return REJECTED
     if isinstance(error, APIConnectionError):
         return UNREACHABLE
@@ -43,6 +50,8 @@ def _body(error: Exception) -> dict[str, object]:
         return error.body.model_dump(mode="json")
     if isinstance(error, JobFailedError) and error.job.error is not None:
         return error.job.error.model_dump(mode="json") | {"job_id": error.job.id}
+    if isinstance(error, ImportRejectedError) and error.entry.error is not None:
+        return error.entry.error.model_dump(mode="json") | {"import_id": error.entry.id}
     if isinstance(error, DatasetRejectedError):
         found = [fault.model_dump(mode="json") for fault in error.faults]
         reason = error.dataset.error.model_dump(mode="json") if error.dataset.error else {}

@@ -9,6 +9,7 @@ import typer
 from graft.cli import show
 from graft.cli.output import document, note, say, size, table
 from graft.cli.session import Json, Limit, client
+from graft.cli.transfer import bar
 from graft.cli.transfer import download as fetch
 from graft.types import Predictions
 
@@ -49,6 +50,28 @@ def download(
     """Download a model's bundle; goes on where an earlier try was cut off."""
     path = fetch(client(ctx), model, output)
     document({"id": model, "path": str(path), "bytes": path.stat().st_size}) if as_json else say(str(path))
+
+
+@app.command("import")
+def import_(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="A bundle or safetensors.")],
+    *,
+    base_model: Annotated[str | None, typer.Option(help="The network that plain weights are for.")] = None,
+    classes: Annotated[str | None, typer.Option(help="Names of its outputs, in order, with commas between.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the import; default: that of the file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Import weights from outside and show the model they have become."""
+    names = None if classes is None else [part.strip() for part in classes.split(",")]
+    with bar(f"Uploading {file.name}") as on_bytes:
+        made = client(ctx).models.import_(
+            file, name=name, base_model=base_model, classes=names, wait=False, on_progress=on_bytes
+        )
+    if not as_json:
+        note(f"Uploaded {size(made.bytes)} as {made.id}; it is being checked …")
+    made = client(ctx).models.wait_import(made)
+    document(made) if as_json else show.model(client(ctx).models.get(str(made.model_id)))
 
 
 @app.command()

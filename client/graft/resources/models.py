@@ -1,7 +1,9 @@
 """`/models`."""
 
+import json
 import os
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -9,8 +11,12 @@ from graft._download import OnProgress, download
 from graft._images import Image, batches
 from graft._pages import iterate
 from graft._transport import Call, Transport
+from graft._upload import Source, body, name_of, opened
+from graft.errors import ImportRejectedError, WaitTimeoutError
 from graft.resources._ids import id_of, segment
-from graft.types import Model, Prediction, Predictions
+from graft.types import Import, Model, Prediction, Predictions
+
+_STORING = 600.0  # seconds the service may take to answer once it has every byte
 
 
 class Models:
@@ -47,6 +53,61 @@ class Models:
         """Download one file of the bundle, e.g. `model.onnx`."""
         url = f"/models/{segment(model)}/files/{quote(name)}"
         return download(self._transport, url, _target(path, Path(name).name))
+
+    def import_(
+        self,
+        source: Source,
+        *,
+        name: str | None = None,
+        base_model: str | None = None,
+        classes: Sequence[str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        wait: bool = True,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Import:
+        """Upload a bundle that another Graft made, or a safetensors file with the state dict of `base_model`.
+
+        `classes` names the outputs of plain weights' classifier, in order; without it they become a base model to
+        start jobs from. Waits until the service has checked the weights: `model_id` is then set. Raises
+        `ImportRejectedError`; `WaitTimeoutError` after `timeout` seconds.
+        """
+        with opened(source) as file:
+            call = Call(
+                "POST",
+                "/models",
+                params={
+                    "name": name or name_of(source),
+                    "base_model": base_model,
+                    "classes": None if classes is None else json.dumps(list(classes)),
+                    "metadata": None if metadata is None else json.dumps(dict(metadata)),
+                },
+                body=body(file, on_progress),
+                creates=True,
+                read_timeout=_STORING,
+            )
+            made = self._transport.parse(Import, self._transport.send(call))
+        return self.wait_import(made, timeout=timeout) if wait else made
+
+    def get_import(self, entry: str | Import) -> Import:
+        """How an import stands."""
+        return self._transport.get(Import, f"/imports/{segment(entry if isinstance(entry, str) else entry.id)}")
+
+    def wait_import(self, entry: str | Import, *, timeout: float | None = None) -> Import:
+        """Wait until it is `ready`; `ImportRejectedError` says why it never will be."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = 0.1
+        while True:
+            found = self.get_import(entry)
+            if found.state == "ready":
+                return found
+            if found.state == "rejected":
+                raise ImportRejectedError(found)
+            if deadline is not None and time.monotonic() >= deadline:
+                message = f"Import {found.id} is still {found.state}."
+                raise WaitTimeoutError(message, hint="Checking goes on; is a worker running?")
+            self._transport.retries.sleep(pause)
+            pause = min(pause * 1.5, 2.0)
 
     def delete(self, model: str | Model) -> None:
         """Delete it; `ConflictError` while a job starts from it."""

@@ -1,8 +1,10 @@
 """What the service answers, as pydantic models. Fields a newer server adds are kept, not refused."""
 
+from graft.types.access import Key, NewKey, Quotas, Scope, Usage
 from graft.types.base import Health, Page, Resource
 from graft.types.datasets import ClassCount, Dataset, DatasetReport, Fault, Sample
 from graft.types.errors import ErrorBody
+from graft.types.imports import Import
 from graft.types.jobs import Event, Job, MethodSpec, Progress, Step
 from graft.types.menus import BaseModelCard, MethodCard
 from graft.types.models import ItemError, LabelScore, Model, ModelFile, Prediction, Predictions
@@ -20,8 +22,10 @@ __all__ = [
     "Event",
     "Fault",
     "Health",
+    "Import",
     "ItemError",
     "Job",
+    "Key",
     "LabelScore",
     "MethodCard",
     "MethodSpec",
@@ -29,12 +33,16 @@ __all__ = [
     "Mistake",
     "Model",
     "ModelFile",
+    "NewKey",
     "Page",
     "Prediction",
     "Predictions",
     "Progress",
+    "Quotas",
     "Report",
     "Resource",
     "Sample",
+    "Scope",
     "Step",
+    "Usage",
 ]
