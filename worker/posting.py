@@ -74,7 +74,7 @@ def post(
             connection.close()
             continue
         try:
-            return _exchange(connection, target, body, headers)
+            return _exchange(connection, target, body, headers, deadline)
         except (OSError, ValueError, http.client.HTTPException) as failure:
             raise SendError(_reason(failure, deadline)) from failure
         finally:
@@ -90,9 +90,10 @@ def _left(deadline: float) -> float:
     return left
 
 
-def _exchange(connection: _Pinned, target: Target, body: bytes, headers: Mapping[str, str]) -> int:
+def _exchange(connection: _Pinned, target: Target, body: bytes, headers: Mapping[str, str], deadline: float) -> int:
     connection.request("POST", target.path, body, {**headers, "Connection": "close"})
     response = connection.getresponse()
+    _left(deadline)  # an answer that was broken off may look like a whole one
     with suppress(OSError, http.client.HTTPException):  # the status is what counts
         response.read(MOST_BYTES)
     response.close()
