@@ -46,8 +46,18 @@ _CODE_STATUS = {
     "invalid_json": 400,
     "invalid_multipart": 400,
     "invalid_http": 400,
+    "invalid_checksum": 400,
     "method_not_allowed": 405,
+    "request_timeout": 408,
+    "upload_expired": 410,
+    "upload_failed": 410,
+    "upload_lost": 410,
+    "unsupported_tus_version": 412,
+    "uri_too_long": 414,
     "range_not_satisfiable": 416,
+    "upload_locked": 423,
+    "headers_too_large": 431,
+    "chunk_checksum_mismatch": 460,  # a status of tus's own
 }
 _RETRY_AFTER = {429: "1", 503: "2"}
 

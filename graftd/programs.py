@@ -89,8 +89,7 @@ def environment(settings: Settings, broker_url: str) -> dict[str, str]:
 
 def api_command(host: str, port: int) -> list[str]:
     """The API server."""
-    options = ["--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "3"]
-    return [sys.executable, "-P", "-m", "uvicorn", "app.main:app", "--host", host, "--port", str(port), *options]
+    return [sys.executable, "-P", "-m", "app.server", "--host", host, "--port", str(port)]
 
 
 def worker_command(queue: Queue) -> list[str]:

@@ -30,7 +30,7 @@ class PendingBlob:
             while rest:  # an unbuffered file may take a part only, e.g. just before the disk is full
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
-            raise _disk_error(error) from error
+            raise disk_error(error) from error
         self._hash.update(chunk)
         self.size += len(chunk)
 
@@ -41,7 +41,7 @@ class PendingBlob:
             os.fsync(self._file.fileno())
             self._file.close()
         except OSError as error:
-            raise _disk_error(error) from error
+            raise disk_error(error) from error
         return self._hash.hexdigest()
 
     def discard(self) -> None:
@@ -71,13 +71,25 @@ class BlobFolder:
         if shutil.disk_usage(self.root).free < size:
             raise _full()
 
+    def upload(self, upload_id: str) -> Path:
+        """Where the bytes of a resumable upload gather; on the same file system, so that it can become a blob."""
+        return self._pending / upload_id
+
+    def begin_upload(self, upload_id: str) -> None:
+        """Make an upload's empty file, so that it outlives a power cut."""
+        try:
+            self.upload(upload_id).touch(0o600)
+            _fsync_folder(self._pending)
+        except OSError as error:
+            raise disk_error(error) from error
+
     def pending(self) -> PendingBlob:
         """Open a place for new bytes."""
         path = self._pending / new_id("req")
         try:
             return PendingBlob(path, path.open("wb", buffering=0))
         except OSError as error:
-            raise _disk_error(error) from error
+            raise disk_error(error) from error
 
     @contextmanager
     def writing(self) -> Iterator[PendingBlob]:
@@ -99,7 +111,7 @@ class BlobFolder:
             path.replace(target)
             _fsync_folder(target.parent)
         except OSError as error:
-            raise _disk_error(error) from error
+            raise disk_error(error) from error
 
     def put(self, data: bytes) -> str:
         """Store bytes and return their SHA-256."""
@@ -122,7 +134,8 @@ def _fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _disk_error(error: OSError) -> Exception:
+def disk_error(error: OSError) -> Exception:
+    """A full disk as `InsufficientStorageError`, any other error as it is."""
     return _full() if error.errno in _ENOSPC else error
 
 

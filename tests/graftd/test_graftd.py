@@ -55,7 +55,7 @@ def test_the_life_of_a_service(graftd: Run) -> None:
     assert second.returncode == 1
     assert "is in use by graftd with process id" in second.stderr
 
-    next(process for process in everybody if "uvicorn" in process.cmdline()).kill()
+    next(process for process in everybody if "app.server" in process.cmdline()).kill()
     deadline = monotonic() + 20
     while graftd("status").returncode != 0:
         assert monotonic() < deadline, "the API did not come back"
