@@ -11,7 +11,8 @@ from graftd.programs import Program
 
 log = logs.get_logger(__name__)
 TICK_SECONDS = 0.1
-END_SECONDS = 6.0
+END_SECONDS = 14.0
+MARGIN_SECONDS = 6.0  # more than a worker takes beyond `shutdown_seconds`
 START_SECONDS = 120.0
 MOST_FAILURES = 4
 
@@ -19,7 +20,8 @@ MOST_FAILURES = 4
 class Supervisor:
     """Programs in the order of their start; the first is ended last."""
 
-    def __init__(self) -> None:
+    def __init__(self, end_seconds: float = END_SECONDS) -> None:
+        self._end_seconds = end_seconds
         self._programs: list[Program] = []
         self._stopping = False
 
@@ -69,7 +71,7 @@ class Supervisor:
         for group in (self._programs[1:], self._programs[:1]):
             for program in reversed(group):
                 program.ask_to_end()
-            deadline = time.monotonic() + END_SECONDS
+            deadline = time.monotonic() + self._end_seconds
             for program in reversed(group):
                 program.make_end(max(0.0, deadline - time.monotonic()))
         self._programs = []

@@ -6,7 +6,7 @@ import signal
 from core import logs
 from core.settings import Settings
 from core.wakeup import QUEUES
-from worker import children
+from worker import children, folders
 from worker.jobs_child import DEFAULT_ENGINE
 from worker.shell import Worker
 
@@ -19,6 +19,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logs.configure(f"worker-{arguments.queue}")
     children.warm(arguments.queue)
+    folders.mark_temporary()
     worker = Worker(Settings(), arguments.queue, engine=arguments.engine)
     signal.signal(signal.SIGTERM, worker.on_signal)
     signal.signal(signal.SIGINT, worker.on_signal)

@@ -1,7 +1,7 @@
 """The child's side: one process runs one job or ingests one data set. It has no SQL; it talks to its parent by a pipe.
 
-Messages are JSON. To the parent: {kind: event | result | error | cancelled, …}. From it: `stop` or `cancel`; a closed
-pipe means that the parent is gone, and the child ends at once.
+Messages are JSON. To the parent: {kind: event | alive | result | error | cancelled | suspended, …}. From it: `stop`,
+`suspend` or `cancel`; a closed pipe means that the parent is gone, and the child ends at once.
 """
 
 import faulthandler
@@ -13,35 +13,51 @@ import resource
 import signal
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, cast
 
 from core import logs
 from core.contract.jobs import EventKind, Progress, Step
 from core.processes import die_with_parent
-from worker import failures
-from worker.engine.door import CancelledError, Wish
+from worker import failures, usage
+from worker.engine.door import CancelledError, SuspendedError, Wish
 
 NICE = 5
+ALIVE_SECONDS = 1.0
+_STRENGTH: dict[Wish, int] = {"go_on": 0, "stop": 1, "suspend": 2, "cancel": 3}
 Work = Callable[..., dict[str, Any]]
 
 
 class Link:
-    """The pipe to the parent, with the latest wish that came down it."""
+    """The pipe to the parent, with the strongest wish that came down it.
+
+    Whoever asks for the wish or reports something lives, and once a second the parent is told so. No thread does that
+    by itself: it would go on beating while the work hangs.
+    """
 
     def __init__(self, pipe: "Connection[bytes, bytes]") -> None:
         self._pipe = pipe
         self._lock = threading.Lock()
         self._wish: Wish = "go_on"
+        self._alive_at = 0.0
         threading.Thread(target=self._listen, daemon=True, name="parent").start()
 
     def wish(self) -> Wish:
         """What the owner of the job wants, as far as we know."""
+        self.alive()
         return self._wish
+
+    def alive(self) -> None:
+        """Tell the parent, at most once a second, that the work goes on, and what memory it holds."""
+        if time.monotonic() >= self._alive_at:
+            self._alive_at = time.monotonic() + ALIVE_SECONDS
+            self.send("alive", usage=usage.look())
 
     def event(self, kind: EventKind, data: dict[str, Any]) -> None:
         """Send one event (a `Sink`); `step` and `progress` are checked against the contract here."""
+        self.alive()
         if kind == "step":
             data = Step.model_validate(data).model_dump(mode="json")
         elif kind == "progress":
@@ -57,31 +73,42 @@ class Link:
     def _listen(self) -> None:
         try:
             while True:
-                word = self._pipe.recv_bytes().decode()
-                if word == "cancel" or (word == "stop" and self._wish != "cancel"):
-                    self._wish = "cancel" if word == "cancel" else "stop"
+                word = cast("Wish", self._pipe.recv_bytes().decode())
+                if _STRENGTH[word] > _STRENGTH[self._wish]:
+                    self._wish = word
         except (EOFError, OSError):
             os._exit(1)
 
 
-def main(pipe: "Connection[bytes, bytes]", work: Work, name: str, args: tuple[Any, ...]) -> None:
-    """Run `work(link, *args)` and send what it returns, or how it failed. Never returns."""
+def main(
+    pipe: "Connection[bytes, bytes]", work: Work, name: str, args: tuple[Any, ...], ids: Mapping[str, Any]
+) -> None:
+    """Run `work(link, *args)` and send what it returns, or how it failed. Never returns.
+
+    `ids` stand in every line that it logs.
+    """
     _settle()
     logs.configure("job")
-    log = logs.get_logger(__name__)
-    link = Link(pipe)
+    with logs.bind(**ids):
+        _work(Link(pipe), work, name, args)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # no tear-down of threads and devices that could hang: the operating system frees everything
+
+
+def _work(link: Link, work: Work, name: str, args: tuple[Any, ...]) -> None:
     try:
         link.send("result", value=work(link, *args))
     except CancelledError:
         link.send("cancelled")
+    except SuspendedError:
+        link.send("suspended")
     except BaseException as error:  # whatever it is, the parent must learn of it
         body = failures.of_exception(error)
         if body.type == "internal":
-            log.exception("unexpected error", id=name)
-        link.send("error", body=body.model_dump(mode="json"), report=getattr(error, "report_path", None))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)  # no tear-down of threads and devices that could hang: the operating system frees everything
+            logs.get_logger(__name__).exception("unexpected error", id=name)
+        report, again = getattr(error, "report_path", None), failures.is_transient(error)
+        link.send("error", body=body.model_dump(mode="json"), report=report, again=again)
 
 
 def _settle() -> None:

@@ -1,18 +1,58 @@
-"""Work folders: one for each attempt, below the data folder, removed when the attempt ends."""
+"""Work folders: one for each attempt, below the data folder, removed when the attempt ends.
 
+The fork server has a folder among the system's temporary files. A worker that is killed by force leaves it behind, so
+each bears a mark by which the next worker on this machine knows it.
+"""
+
+import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
+import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import util
 from pathlib import Path
 
-from core.store import datasets, jobs
+import psutil
+
+from core.store import datasets, imports, jobs
 from core.store.leases import Fence
 from core.store.store import Store
 
-_NAME = re.compile(r"(?P<id>(?:job|ds)_[0-9a-z]{26})-(?P<attempt>\d+)")
+_NAME = re.compile(r"(?P<id>(?:job|ds|imp)_[0-9a-z]{26})-(?P<attempt>\d+)")
+_LIVE = {"job": jobs.is_running, "ds": datasets.is_validating, "imp": imports.is_validating}
+
+
+_MARK = "graft-worker.json"
+
+
+def mark_temporary() -> None:
+    """Put this process's mark into the folder of its fork server, which must have been started."""
+    own = {"host": socket.gethostname(), "pid": os.getpid(), "began": psutil.Process().create_time()}
+    (Path(util.get_temp_dir()) / _MARK).write_text(json.dumps(own))
+
+
+def remove_temporary() -> int:
+    """Remove the fork servers' folders that workers of this machine left behind which are no more; returns how many."""
+    removed = 0
+    for mark in Path(tempfile.gettempdir()).glob(f"pymp-*/{_MARK}"):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            left = json.loads(mark.read_text())
+            if left["host"] == socket.gethostname() and not _lives(left["pid"], left["began"]):
+                shutil.rmtree(mark.parent)
+                removed += 1
+    return removed
+
+
+def _lives(pid: int, began: float) -> bool:
+    try:
+        return abs(psutil.Process(pid).create_time() - began) < 1.0
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextmanager
@@ -38,7 +78,7 @@ def remove_stale(store: Store, root: Path) -> int:
             continue
         fence = Fence(match["id"], int(match["attempt"]))
         with store.db.read() as tx:
-            live = (jobs.is_running if fence.id.startswith("job_") else datasets.is_validating)(tx, fence)
+            live = _LIVE[fence.id.partition("_")[0]](tx, fence)
         if not live:
             shutil.rmtree(folder, ignore_errors=True)
             removed += 1

@@ -11,15 +11,16 @@ from core.contract.datasets import DatasetManifest, DatasetReport
 from core.contract.errors import ErrorBody, JobError
 from core.contract.jobs import EventKind
 from core.settings import Settings
-from core.store import datasets
+from core.store import datasets, garbage
 from core.store.leases import LostLeaseError
 from core.store.store import Store
 from worker import failures, ingestion_child
-from worker.children import Asked, Child, Ending, supervise
+from worker.children import Asked, Child, Ending, Limits, supervise
 from worker.folders import sync_and_hash, work_folder
 from worker.leases import Lease, ShuttingDownError, persist
 
 log = logs.get_logger(__name__)
+LOOK_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,9 @@ class Ingester:
             claim = datasets.claim_next(tx, owner, self.settings.lease_seconds)
         if claim is None:
             return False
-        log.info("data set validating", dataset=claim.fence.id, attempt=claim.fence.attempt)
-        _Run(self, claim).run()
+        with logs.bind(dataset=claim.fence.id, request_id=claim.request_id):
+            log.info("data set validating", attempt=claim.fence.attempt)
+            _Run(self, claim).run()
         return True
 
 
@@ -49,17 +51,26 @@ class _Watch:
         self._ingester = ingester
         self._claim = claim
         self._lease = Lease(ingester.settings.lease_seconds)
+        self._look_at = 0.0
 
     def event(self, kind: EventKind, data: dict[str, Any]) -> None:
         """Ingestion reports nothing on its way."""
 
     def tick(self) -> Asked:
-        """Renew the lease."""
+        """Renew the lease; the end of the worker or of the data set ends the child at once."""
         if self._ingester.stopping():
             raise ShuttingDownError
         if self._lease.due:
             self._lease.attempt(self._beat)
+        elif time.monotonic() >= self._look_at:
+            self._lease.attempt(self._look)
         return "go_on"
+
+    def _look(self) -> None:
+        self._look_at = time.monotonic() + LOOK_SECONDS
+        with self._ingester.store.db.read() as tx:
+            if not datasets.is_validating(tx, self._claim.fence):
+                raise LostLeaseError("the data set was deleted, or is another worker's")
 
     def _beat(self) -> None:
         with self._ingester.store.db.write() as tx:
@@ -129,7 +140,8 @@ class _Run:
         if not upload.is_file():
             raise JobError("The stored bytes of the upload are gone.", code="blob_missing", hint="Upload it again.")
         arguments = (upload, self.claim.upload_sha256, self.claim.seed, self.settings, folder)
-        return supervise(Child(self.ingester.work, self.fence.id, arguments), _Watch(self.ingester, self.claim))
+        limits = Limits(silence=self.settings.stall_seconds)
+        return supervise(Child(self.ingester.work, self.fence.id, arguments), _Watch(self.ingester, self.claim), limits)
 
     def _publish(self, ending: Ending, content: str | None, folder: Path) -> None:
         path = folder / ingestion_child.MANIFEST
@@ -163,9 +175,7 @@ class _Run:
 
     def _drop_upload(self) -> None:
         """After the row has let go of the upload, remove its bytes unless another data set needs them."""
-        with self.store.db.write(blobs=True) as tx:
-            if not datasets.is_named(tx, self.claim.upload_sha256):
-                self.store.blobs.remove(self.claim.upload_sha256)
+        garbage.drop(self.store, [self.claim.upload_sha256])
 
     def _hand_back(self) -> None:
         def release() -> None:

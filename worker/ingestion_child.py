@@ -7,18 +7,32 @@ from typing import Any
 from core.contract.datasets import DatasetReport
 from core.settings import Settings
 from worker.child import Link
+from worker.engine.door import CancelledError
 
 MANIFEST, REPORT = "manifest.json", "report.json"
 
 
-def run(_link: Link, upload: Path, sha256: str, seed: int, settings: Settings, folder: Path) -> dict[str, Any]:
+def run(  # noqa: PLR0917 -- they come down a pipe, which knows no names
+    link: Link, upload: Path, sha256: str, seed: int, settings: Settings, folder: Path
+) -> dict[str, Any]:
     """Ingest one upload; the answer says whether there is a content file of its own beside the upload."""
+    from core.modality.errors import StoppedError
     from core.modality.ingest import RejectedError, ingest  # here: the parent has no use for NumPy and Pillow
 
     scratch = folder / "scratch"
     scratch.mkdir()
     try:
-        found = ingest(upload, sha256, limits=settings, seed=seed, scratch=scratch)
+        found = ingest(
+            upload,
+            sha256,
+            limits=settings,
+            seed=seed,
+            scratch=scratch,
+            on_progress=lambda _share: link.alive(),
+            should_stop=lambda: link.wish() in ("cancel", "suspend"),
+        )
+    except StoppedError as error:
+        raise CancelledError from error
     except RejectedError as error:
         if error.report is not None:
             error.report_path = str(_write(folder / REPORT, error.report.model_dump_json()))  # type: ignore[attr-defined]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,20 @@ from sqlalchemy import Connection
 from core import logs
 from core.contract.base import new_id, now
 from core.contract.errors import ErrorBody, JobError, NotFoundError
-from core.contract.jobs import Step
+from core.contract.jobs import TERMINAL, JobState, Step
 from core.contract.models import Model, ModelManifest
 from core.contract.reports import Report
 from core.settings import Settings
-from core.store import datasets, jobs, models
+from core.store import datasets, jobs, models, timings
 from core.store.leases import LostLeaseError
 from core.store.store import Store
 from worker import bundles, failures, jobs_child
-from worker.children import Child, Ending, supervise
+from worker.checkpoints import is_intact
+from worker.children import Child, Ending, Limits, supervise
 from worker.engine.door import DataRef, Inputs, Places
 from worker.folders import sync_and_hash, work_folder
-from worker.leases import ShuttingDownError, persist
-from worker.session import JobSession
+from worker.leases import persist
+from worker.session import JobSession, drop
 
 log = logs.get_logger(__name__)
 
@@ -36,17 +37,33 @@ class JobRunner:
     settings: Settings
     stopping: Callable[[], bool]
     engine: str = jobs_child.DEFAULT_ENGINE
+    _now: "list[_Run]" = field(default_factory=list, init=False, repr=False)
 
     def run_next(self, owner: str) -> bool:
         """Claim a job and run it to its end; False if there is none."""
+        settings, usable = self.settings, self.store.blobs.exists
         with self.store.db.write() as tx:
-            claim = jobs.claim_next(tx, owner, self.settings.lease_seconds)
+            claim = jobs.claim_next(
+                tx, owner, settings.lease_seconds, quota_running=settings.quota_running, usable=usable
+            )
         if claim is None:
             return False
-        waited = (now() - claim.created_at).total_seconds()
-        log.info("job running", job=claim.fence.id, attempt=claim.fence.attempt, waited_seconds=round(waited, 3))
-        _Run(self, claim).run()
+        with logs.bind(job=claim.fence.id, request_id=claim.request_id):
+            waited = round((now() - claim.created_at).total_seconds(), 3)
+            log.info("job running", attempt=claim.fence.attempt, waited_seconds=waited)
+            run = _Run(self, claim)
+            self._now.append(run)
+            try:
+                run.run()
+            finally:
+                self._now.clear()
         return True
+
+    def stats(self) -> dict[str, Any] | None:
+        """What it is doing: job, step and memory; None when idle. For other threads."""
+        for run in self._now[:]:
+            return run.stats()
+        return None
 
 
 class _Run:
@@ -58,11 +75,18 @@ class _Run:
         self.engine = runner.engine
         self.claim = claim
         self.fence = claim.fence
-        self.session = JobSession(self.store, claim, self.settings.lease_seconds, runner.stopping)
+        self.folder = self.settings.root / "work" / f"{claim.fence.id}-{claim.fence.attempt}"
+        self.session = JobSession(self.store, claim, self.settings.lease_seconds, runner.stopping, self.folder)
+        self.child: Child | None = None
         self.began = time.monotonic()
 
+    def stats(self) -> dict[str, Any]:
+        """Job, step and memory."""
+        usage = self.child.usage.figures() if self.child is not None else {}
+        return {"job": self.fence.id, "step": self.session.step, **usage}
+
     def run(self) -> None:
-        """Run it, whatever happens; nothing is left behind but rows and blobs of a success."""
+        """Run it, whatever happens; nothing is left behind but rows and blobs of a success, or a checkpoint."""
         try:
             with work_folder(self.settings.root, self.fence) as folder:
                 ending = self._follow(folder)
@@ -70,27 +94,28 @@ class _Run:
                     self._flush()
                     self._store(ending.result)
                     return
+                if self.session.holds_checkpoint:
+                    self._flush()
             # Only now, without the folder: on a full disk its files would keep this very write from going through.
             self._flush()
             self._give_up(ending)
-        except ShuttingDownError:
-            self._hand_back()
         except LostLeaseError as error:
             log.warning("job lost to another worker, nothing written", job=self.fence.id, reason=str(error))
         except Exception as error:
             if not isinstance(error, JobError):
                 log.exception("unexpected error", job=self.fence.id)
-            body = failures.of_exception(error)
-            self._last(lambda: self._failed(body))
+            self._failed(failures.of_exception(error), again=failures.is_transient(error))
 
     def _follow(self, folder: Path) -> Ending:
-        spec = self.claim.spec
-        inputs, places = self._inputs(), self._places(folder)
-        arguments = (self.engine, spec, inputs, places)
-        ending = supervise(
-            Child(jobs_child.run, self.fence.id, arguments), self.session, max_seconds=spec.budget.max_seconds
-        )
-        log.info("job process ended", job=self.fence.id, peak_megabytes=ending.peak_bytes >> 20)
+        spec, settings = self.claim.spec, self.settings
+        budget = spec.budget.max_seconds
+        if budget is not None and self.claim.spent >= budget:
+            return Ending(error=failures.deadline(budget))
+        arguments = (self.engine, spec, self._inputs(), self._places(folder))
+        self.child = Child(jobs_child.run, self.fence.id, arguments)
+        limits = Limits(budget, self.claim.spent, settings.stall_seconds, settings.shutdown_seconds)
+        ending = supervise(self.child, self.session, limits)
+        log.info("job process ended", job=self.fence.id, **self.child.usage.megabytes())
         return ending
 
     def _inputs(self) -> Inputs:
@@ -102,6 +127,7 @@ class _Run:
                 source=self._data(tx, spec.source, "source"),
                 evaluation=None if spec.evaluation is None else self._data(tx, spec.evaluation, "evaluation"),
                 parent=self._parent(tx, tenant) if spec.base_model.startswith("mdl_") else None,
+                checkpoint=self._checkpoint(),
             )
 
     def _data(self, tx: Connection, dataset_id: str, param: str) -> DataRef:
@@ -127,6 +153,17 @@ class _Run:
             raise _missing(f"The stored bytes of {owner} are gone.", "blob_missing", param)
         return self.store.blob(sha256)
 
+    def _checkpoint(self) -> Path | None:
+        saved = self.claim.checkpoint
+        if saved is None:
+            return None
+        path = self.store.blob(saved.sha256)
+        if is_intact(path, saved):
+            return path
+        log.warning("checkpoint damaged", job=self.fence.id)
+        self.session.event("message", {"text": "The checkpoint is damaged: the job starts from the beginning."})
+        return None
+
     def _places(self, folder: Path) -> Places:
         cache = self.settings.root / "cache"
         cache.mkdir(parents=True, exist_ok=True)
@@ -137,6 +174,7 @@ class _Run:
             cache_bytes=self.settings.cache_bytes,
             device=self.settings.device,
             threads=self.settings.threads,
+            checkpoint_seconds=self.settings.checkpoint_seconds,
         )
 
     def _flush(self) -> None:
@@ -144,10 +182,12 @@ class _Run:
 
     def _give_up(self, ending: Ending) -> None:
         if ending.cancelled:
-            self._last(self._cancelled)
-            return
-        error = ending.error or failures.of_death(None, ending.peak_bytes, ending.peak_bytes)
-        self._last(lambda: self._failed(error))
+            self._last(lambda tx: self._end(tx, "cancelled"))
+        elif ending.suspended:
+            self._last(lambda tx: jobs.hand_back(tx, self.fence))
+        else:
+            error = ending.error or failures.of_death(None, ending.peak_bytes, ending.peak_bytes)
+            self._failed(error, again=ending.again)
 
     def _store(self, result: dict[str, Any]) -> None:
         began = time.monotonic()
@@ -163,57 +203,52 @@ class _Run:
             pending.write(report.model_dump_json().encode())
             report_sha256 = pending.finish()
 
-            def publish() -> str:
-                with self.store.db.write(blobs=True) as tx:
-                    if jobs.heartbeat(tx, self.fence, self.settings.lease_seconds).cancel:
-                        jobs.transition(tx, self.fence.id, "cancelled", fence=self.fence)
-                        return "cancelled"
-                    self.store.blobs.adopt(bundle, model.sha256)
-                    self.store.blobs.adopt(pending.path, report_sha256)
-                    models.add(tx, self.claim.tenant, model)
-                    self.session.write(tx)
-                    jobs.transition(
-                        tx,
-                        self.fence.id,
-                        "succeeded",
-                        fence=self.fence,
-                        model_id=model.id,
-                        metrics=model.metrics,
-                        report_sha256=report_sha256,
-                    )
-                    return "succeeded"
+            def publish(tx: Connection) -> JobState:
+                if jobs.heartbeat(tx, self.fence, self.settings.lease_seconds).cancel:
+                    return self._end(tx, "cancelled")
+                self.store.blobs.adopt(bundle, model.sha256)
+                self.store.blobs.adopt(pending.path, report_sha256)
+                models.add(tx, self.claim.tenant, model)
+                self.session.write(tx)
+                made = {"model_id": model.id, "metrics": model.metrics, "report_sha256": report_sha256}
+                return self._end(tx, "succeeded", **made)
 
-            self._last(publish)
+            self._last(publish, blobs=True)
 
-    def _cancelled(self) -> str:
-        with self.store.db.write() as tx:
-            jobs.transition(tx, self.fence.id, "cancelled", fence=self.fence)
-        return "cancelled"
+    def _failed(self, error: ErrorBody, *, again: bool) -> None:
+        log.info("job error", job=self.fence.id, code=error.code, message=error.message, again=again)
 
-    def _failed(self, error: ErrorBody) -> str:
-        with self.store.db.write() as tx:
-            jobs.transition(tx, self.fence.id, "failed", fence=self.fence, error=error)
-        log.info("job error", job=self.fence.id, code=error.code, message=error.message)
-        return "failed"
+        def fail(tx: Connection) -> JobState:
+            if not again:
+                return self._end(tx, "failed", error=error)
+            state = jobs.retry(tx, self.fence, error, self.settings.max_attempts)
+            if state in TERMINAL:
+                timings.add(tx, self.claim.spec.method.name, self.session.steps)
+            return state
 
-    def _hand_back(self) -> None:
-        def requeue() -> str:
-            with self.store.db.write() as tx:
-                values: dict[str, Any] = {"lease_until": None, "owner": None, "progress": None}
-                jobs.transition(tx, self.fence.id, "queued", fence=self.fence, **values)
-            return "queued"
+        self._last(fail)
 
-        self._last(requeue, patience=1.0)
+    def _end(self, tx: Connection, state: JobState, **values: Any) -> JobState:
+        jobs.transition(tx, self.fence.id, state, fence=self.fence, **values)
+        timings.add(tx, self.claim.spec.method.name, self.session.steps)
+        return state
 
-    def _last(self, work: Callable[[], str], patience: float | None = None) -> None:
+    def _last(self, work: Callable[[Connection], JobState], *, blobs: bool = False) -> None:
         """The write that ends the attempt; a worker that lost the job meanwhile writes nothing."""
+
+        def write() -> JobState:
+            with self.store.db.write(blobs=blobs) as tx:
+                return work(tx)
+
         try:
-            state = persist(work, self.settings.lease_seconds if patience is None else patience)
+            state = persist(write, self.settings.lease_seconds)
         except LostLeaseError as error:
             log.warning("job lost to another worker, nothing written", job=self.fence.id, reason=str(error))
             return
         seconds = round(time.monotonic() - self.began, 3)
         log.info(f"job {state}", job=self.fence.id, attempt=self.fence.attempt, seconds=seconds)
+        if state in TERMINAL and self.session.checkpoint is not None:
+            drop(self.store, self.session.checkpoint.sha256)
 
 
 def _missing(message: str, code: str, param: str) -> JobError:

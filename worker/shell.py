@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 from core import logs
 from core.settings import Settings
@@ -15,11 +15,16 @@ from core.store import jobs, workers
 from core.store.store import Store
 from core.wakeup import Queue
 from worker import folders, jobs_child, wakeups
+from worker.deliveries import Deliverer
+from worker.garbage import Collector
+from worker.importing import ModelImporter
 from worker.ingestion import Ingester
 from worker.runner import JobRunner
 
 log = logs.get_logger(__name__)
-EXIT_SECONDS = 4.0
+EXIT_SECONDS = 4.0  # beyond `shutdown_seconds`, for the last writes
+DELIVER_SECONDS = 1.0
+COLLECT_SECONDS = 30.0  # how often it is asked whether a sweep is due
 
 
 class Runner(Protocol):
@@ -27,6 +32,26 @@ class Runner(Protocol):
 
     def run_next(self, owner: str) -> bool:
         """Do one piece of work; False if there is none."""
+
+
+class InTurn:
+    """Asks several runners one after the other; the first that has work does it."""
+
+    def __init__(self, *runners: Runner) -> None:
+        self._runners = runners
+
+    def run_next(self, owner: str) -> bool:
+        """Do one piece of work; False if none of them has any."""
+        return any(runner.run_next(owner) for runner in self._runners)
+
+    def stats(self) -> dict[str, Any] | None:
+        """What the busy one is doing."""
+        return next((stats for runner in self._runners if (stats := _stats(runner)) is not None), None)
+
+
+def _stats(runner: Runner) -> dict[str, Any] | None:
+    look: Callable[[], dict[str, Any] | None] | None = getattr(runner, "stats", None)
+    return None if look is None else look()
 
 
 class Worker:
@@ -50,11 +75,17 @@ class Worker:
 
     def _make_runner(self, engine: str) -> Runner:
         if self.queue == "jobs":
-            return JobRunner(self.store, self.settings, self.is_stopping, engine)
+            runner = JobRunner(self.store, self.settings, self.is_stopping, engine)
+            return InTurn(runner, ModelImporter(self.store, self.settings, self.is_stopping))
         return Ingester(self.store, self.settings, self.is_stopping)
 
     def _loops(self) -> tuple[tuple[Callable[[], None], str], ...]:
-        return (self._drain_loop, "drain"), (self._tidy_loop, "tidy")
+        return (
+            (self._drain_loop, "drain"),
+            (self._tidy_loop, "tidy"),
+            (self._deliver_loop, "deliver"),
+            (self._collect_loop, "collect"),
+        )
 
     def is_stopping(self) -> bool:
         """Whether the worker has been told to end."""
@@ -62,7 +93,11 @@ class Worker:
 
     def start(self) -> None:
         """Begin to work, in threads."""
-        folders.remove_stale(self.store, self.settings.root)
+        try:
+            folders.remove_temporary()
+            folders.remove_stale(self.store, self.settings.root)
+        except Exception as error:  # the database is away: the worker waits for it
+            log.warning("could not remove what was left behind", error=f"{type(error).__name__}: {error}")
         for thread in self._threads:
             thread.start()
 
@@ -92,9 +127,11 @@ class Worker:
         self._stopping = True
         self._quit.set()
         self._wake.set()
-        threading.Thread(target=_force_exit, args=(EXIT_SECONDS,), daemon=True).start()
+        seconds = self.settings.shutdown_seconds + EXIT_SECONDS
+        threading.Thread(target=_force_exit, args=(seconds,), daemon=True).start()
+        give_up = time.monotonic() + seconds - 1.0
         for thread in self._threads:
-            thread.join(EXIT_SECONDS)
+            thread.join(max(0.1, give_up - time.monotonic()))
         try:
             with self.store.db.write() as tx:
                 workers.leave(tx, self.id)
@@ -105,7 +142,6 @@ class Worker:
         log.info("worker stopped", queue=self.queue)
 
     def _drain_loop(self) -> None:
-        pause = self.settings.sweep_seconds
         while not self._stopping:
             self._busy = True
             self._wake.clear()
@@ -115,7 +151,19 @@ class Worker:
             except Exception as error:  # the database is away, or a fault of ours: the worker must live on
                 log.warning("could not look for work, trying again", error=f"{type(error).__name__}: {error}")
             self._busy = False
-            self._wake.wait(pause)
+            self._wake.wait(self._pause())
+
+    def _pause(self) -> float:
+        """Until the next look for work: sooner if a job that was lost may be tried again by then."""
+        pause = self.settings.sweep_seconds
+        if self.queue != "jobs":
+            return pause
+        try:
+            with self.store.db.read() as tx:
+                due = jobs.due_in(tx)
+        except Exception:
+            return pause
+        return pause if due is None else min(pause, due + 0.05)
 
     def _tidy_loop(self) -> None:
         while not self._stopping:
@@ -125,9 +173,24 @@ class Worker:
                 log.warning("could not tidy up, trying again", error=f"{type(error).__name__}: {error}")
             self._quit.wait(self.settings.sweep_seconds)
 
+    def _deliver_loop(self) -> None:
+        self._repeat(Deliverer(self.store, self.settings, self.is_stopping).run_due, DELIVER_SECONDS)
+
+    def _collect_loop(self) -> None:
+        self._repeat(Collector(self.store, self.settings, self.is_stopping).run_due, COLLECT_SECONDS)
+
+    def _repeat(self, work: Callable[[], object], pause: float) -> None:
+        while not self._stopping:
+            try:
+                work()
+            except Exception as error:
+                name = threading.current_thread().name
+                log.warning(f"could not {name}, trying again", error=f"{type(error).__name__}: {error}")
+            self._quit.wait(pause)
+
     def _tidy(self) -> None:
         with self.store.db.write() as tx:
-            workers.beat(tx, self.id, self.queue, host=self.host, pid=os.getpid())
+            workers.beat(tx, self.id, self.queue, host=self.host, pid=os.getpid(), stats=_stats(self._runner))
             touched = jobs.reconcile(tx, self.settings.max_attempts)
         if touched:
             log.warning("jobs of lost workers put right", count=touched)

@@ -1,5 +1,8 @@
 """Small real engines for the worker's tests. What to do stands in the job's metadata (`do`, `seconds`)."""
 
+import errno
+import hashlib
+import json
 import os
 import time
 import zipfile
@@ -11,7 +14,7 @@ from core.contract.jobs import JobSpec
 from core.contract.models import DataUse, ModelManifest, Parity
 from core.contract.prepare import ImagePrepare
 from core.contract.reports import Calibration, Metric, Report
-from worker.engine.door import CancelledError, Inputs, Places, Result, ShouldStop, Sink
+from worker.engine.door import CancelledError, Inputs, Places, Result, ShouldStop, Sink, SuspendedError
 
 
 def run(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should_stop: ShouldStop) -> Result:
@@ -33,6 +36,20 @@ def _do(what: str, spec: JobSpec, inputs: Inputs, places: Places, sink: Sink, sh
             file.write("begun\n")
         if len(marker.read_text().splitlines()) == 1:
             _work(60, sink, should_stop)
+    elif what == "count":
+        _count(spec, inputs, places, sink, should_stop)
+    elif what == "passing":  # a disk that fails the first time only
+        marker = places.cache / inputs.job_id
+        if not marker.exists():
+            marker.touch()
+            raise OSError(errno.EIO, "Input/output error")
+    elif what == "bad_checkpoint":
+        (places.out / "state.json").write_text("{}")
+        good = hashlib.sha256(b"{}").hexdigest()
+        for values in ({"file": "../x"}, {"file": "state.json", "sha256": "0" * 64}, {"file": "gone", "sha256": good}):
+            sink("checkpoint", {"sha256": good, "bytes": 2, "epoch": 1, "step": 1} | values)
+        sink("checkpoint", {"file": "state.json", "sha256": good, "bytes": 2, "epoch": 1, "step": 1})
+        _work(float(spec.metadata.get("seconds", 0)), sink, should_stop)
     elif what == "deaf":
         time.sleep(float(spec.metadata.get("seconds", 60)))
     elif what == "exit":
@@ -63,6 +80,48 @@ def _do(what: str, spec: JobSpec, inputs: Inputs, places: Places, sink: Sink, sh
         sink("progress", {"step": "train", "fraction": 2})
 
 
+def _count(spec: JobSpec, inputs: Inputs, places: Places, sink: Sink, should_stop: ShouldStop) -> None:
+    """Count to n, saving every number, going on from what was saved, and noting outside what was counted.
+
+    At the number `at` the first attempt does what the metadata says in `then`.
+    """
+    done = 0 if inputs.checkpoint is None else int(json.loads(inputs.checkpoint.read_text())["done"])
+    diary = places.cache / f"{inputs.job_id}.txt"
+    for number in range(done + 1, int(spec.metadata["n"]) + 1):
+        wish = should_stop()
+        if wish == "cancel":
+            raise CancelledError
+        if wish == "suspend":
+            raise SuspendedError
+        sink("metric", {"epoch": number, "loss": 1 / number})
+        with diary.open("a") as file:
+            file.write(f"{number}\n")
+        if number == int(spec.metadata.get("at", 0)) and diary.read_text().split().count(str(number)) == 1:
+            _then(spec.metadata["then"])
+        if number % int(spec.metadata.get("every", 1)) == 0:
+            _save(number, places, sink)
+        time.sleep(float(spec.metadata.get("pause", 0)))
+    sink("metric", {"accuracy": 0.75})
+
+
+def _then(what: str) -> None:
+    if what == "kill":
+        time.sleep(0.6)  # long enough for the parent to have written what it was told
+        os.kill(os.getpid(), 9)
+    elif what == "freeze":
+        os.kill(os.getpid(), 19)
+    else:
+        time.sleep(60)
+
+
+def _save(number: int, places: Places, sink: Sink) -> None:
+    text = json.dumps({"done": number}).encode()
+    path = places.out / f"state-{number}.json"
+    path.write_bytes(text)
+    sha256 = hashlib.sha256(text).hexdigest()
+    sink("checkpoint", {"file": path.name, "sha256": sha256, "bytes": len(text), "epoch": number, "step": number})
+
+
 def _work(seconds: float, sink: Sink, should_stop: ShouldStop) -> None:
     end = time.monotonic() + seconds
     i = 0
@@ -74,6 +133,8 @@ def _work(seconds: float, sink: Sink, should_stop: ShouldStop) -> None:
         wish = should_stop()
         if wish == "cancel":
             raise CancelledError
+        if wish == "suspend":
+            raise SuspendedError
         if wish == "stop":
             return
 

@@ -63,9 +63,6 @@ def test_success_leaves_model_report_and_events(place: Place) -> None:
         ("fault", "internal_error"),
         ("memory", "out_of_memory"),
         ("full", "disk_full"),
-        ("exit", "worker_killed"),
-        ("abort", "worker_killed"),
-        ("kill", "worker_killed"),
         ("wrong_event", "internal_error"),
     ],
 )

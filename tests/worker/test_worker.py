@@ -141,7 +141,7 @@ def test_cancel_and_stop_act_at_once(running: Place) -> None:
     running.until_running(deaf)
     asked = running.request(deaf, cancel=True)
     assert running.until_done(deaf)[0].state == "cancelled"
-    assert time.monotonic() - asked < 8  # soft, then by force after five seconds
+    assert time.monotonic() - asked < 6  # soft, then by force after two seconds; room for a busy machine
     assert running.leftovers() == []
 
 
@@ -163,17 +163,21 @@ def test_a_killed_worker_takes_its_children_along_and_another_takes_over(braced:
     assert braced.leftovers() == []
 
 
-def test_a_killed_child_fails_its_job_alone(running: Place) -> None:
-    doomed, next_one = running.submit("work", seconds=60), running.submit()
+def job_process(worker: int) -> psutil.Process:
+    """The one job that a worker process runs now."""
+    (child,) = [child for server in psutil.Process(worker).children() for child in server.children()]
+    return child
+
+
+def test_a_killed_child_costs_its_job_an_attempt_and_nobody_else_anything(running: Place) -> None:
+    doomed, next_one = running.submit("once"), running.submit()
     waker(running).wake("jobs")
     running.until_running(doomed)
-    fork_server = psutil.Process(running.processes[0].pid).children()
-    (child,) = [child for process in fork_server for child in process.children()]
-    child.kill()
-    failed, fine = running.until_done(doomed, next_one)
-    assert failed.error is not None
-    assert (failed.error.code, failed.error.details["exit_code"]) == ("worker_killed", -signal.SIGKILL)
-    assert fine.state == "succeeded"
+    job_process(running.processes[0].pid).kill()
+    again, fine = running.until_done(doomed, next_one)
+    assert [(job.state, job.attempt, job.lost) for job in (again, fine)] == [("succeeded", 2, 1), ("succeeded", 1, 0)]
+    texts = [str(data["text"]) for kind, data in running.events(doomed) if kind == "message"]
+    assert any("SIGKILL" in text and "loss 1 of at most 3" in text for text in texts)
 
 
 def test_a_frozen_worker_cannot_write_any_more(sqlite_braced: Place) -> None:
@@ -212,14 +216,15 @@ def test_sigterm_hands_the_job_back(sqlite_braced: Place) -> None:
     sqlite_braced.until_running(job_id)
     began = time.monotonic()
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(6) == 0
-    assert time.monotonic() - began < 5
+    assert worker.wait(12) == 0
+    assert time.monotonic() - began < 8  # at the engine's next step, not after `shutdown_seconds` and more
     assert sqlite_braced.job(job_id).state == "queued"
     assert "Traceback" not in sqlite_braced.log.read_text()
     with sqlite_braced.store.db.read() as tx:
         assert workers.alive(tx, 60) == []
     sqlite_braced.worker()
-    assert sqlite_braced.until_done(job_id)[0].state == "succeeded"
+    (job,) = sqlite_braced.until_done(job_id)
+    assert (job.state, job.attempt, job.lost) == ("succeeded", 2, 0)
 
 
 def test_a_poison_job_gives_up_after_its_attempts(sqlite_braced: Place) -> None:
