@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from app.dependencies import ReadTenant, SettingsDep, StoreDep, known_query
 from app.predictions import inputs, service
-from app.predictions.dependencies import PredictorDep, TimerDep, lifespan
+from app.predictions.dependencies import PredictorDep, lifespan
 from app.replies import errors
 from core.contract.base import ModelId
 from core.contract.models import ImageItem, PredictionReply
@@ -58,7 +58,6 @@ async def predict(
     settings: SettingsDep,
     tenant: ReadTenant,
     predictor: PredictorDep,
-    timer: TimerDep,
     top_k: Annotated[
         int | None,
         Query(ge=1, description="How many classes to name for each image, most probable first; 5 unless told."),
@@ -71,5 +70,5 @@ async def predict(
     model = await service.find(store, tenant, model_id)
     with predictor.admission() as ticket:
         asked = await inputs.read(request, predictor.counted(request.stream(), ticket), settings)
-        with timer.time():
+        with predictor.measures.time("total"):
             return await service.predict(store, tenant, predictor, model=model, inputs=asked, top_k=top_k)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from app.models.blobs import CorruptBlobError
 from app.predictions.inputs import Inputs, RawItem
+from app.predictions.measures import Measures
 from app.predictions.sessions import Session, Sessions, UnusableGraphError
 from core.contract.errors import UnavailableError
 from core.contract.models import ItemError, LabelScore, Model, Prediction
@@ -44,7 +45,9 @@ class Predictor:
     def __init__(self, settings: Settings) -> None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.max_pixels = settings.max_pixels
+        self.measures = Measures()
         self.sessions = Sessions(settings.sessions, threads=settings.predict_threads or cores)
+        self.measures.sessions.set_function(lambda: len(self.sessions.keys()))
         self._pool = ThreadPoolExecutor(cores, thread_name_prefix="predict-decode")
         self._limiter = CapacityLimiter(max(2, cores))
         self._most_bytes = 4 * settings.max_predict_bytes
@@ -89,8 +92,11 @@ class Predictor:
         answers: list[Prediction] = []
         for start in range(0, len(inputs.items), step):
             items = inputs.items[start : start + step]
-            prepared = self._prepare(items, config)
-            answers += _answer(model, session, items, prepared, start=start, top_k=top_k)
+            with self.measures.time("decode"):
+                prepared = self._prepare(items, config)
+            with self.measures.time("infer"):
+                answers += _answer(model, session, items, prepared, start=start, top_k=top_k)
+        self.measures.count(answers)
         return answers
 
     def _session(self, model: Model, load: Callable[[], bytes]) -> Session:

@@ -360,7 +360,11 @@ def test_a_bundle_without_a_graph(sqlite_client: TestClient, sqlite_store: Store
 def test_predictions_are_measured(sqlite_client: TestClient, url: str) -> None:
     for _ in range(3):
         sqlite_client.post(url, content=colour(0), headers=PNG)
-    assert "graft_predict_seconds_count 3.0" in sqlite_client.get("/metrics").text
+    page = sqlite_client.get("/metrics").text
+    for phase in ("decode", "infer", "total"):
+        assert f'graft_predict_seconds_count{{phase="{phase}"}} 3.0' in page
+    assert 'graft_predict_items_total{outcome="answered"} 3.0' in page
+    assert "graft_predict_sessions 1.0" in page
 
 
 def test_the_three_forms_stand_in_the_description(sqlite_client: TestClient) -> None:
