@@ -64,6 +64,8 @@ class Workshop:
         seed: int = 0,
         wish: Callable[[], Wish] = lambda: "go_on",
         cache: Path | None = None,
+        checkpoint: Path | None = None,
+        checkpoint_seconds: float = 3600.0,
     ) -> Result:
         """Run one job through the door; its events are in `events`."""
         self.events.clear()
@@ -74,12 +76,23 @@ class Workshop:
             evaluation=evaluation.id if evaluation else None,
             seed=seed,
         )
+        self.out = self.root / new_id("req")
         places = Places(
-            self.root / new_id("req"), cache or self.root / "cache", weights=self.weights, device="cpu", threads=2
+            self.out,
+            cache or self.root / "cache",
+            weights=self.weights,
+            device="cpu",
+            threads=2,
+            checkpoint_seconds=checkpoint_seconds,
         )
-        inputs = Inputs(new_id("job"), new_id("mdl"), source, evaluation, parent)
+        inputs = Inputs(new_id("job"), new_id("mdl"), source, evaluation, parent, checkpoint)
         return run(spec, inputs, places, sink=lambda kind, data: self.events.append((kind, data)), should_stop=wish)
 
     def said(self, kind: str) -> list[dict[str, Any]]:
         """The data of all events of one kind."""
         return [data for name, data in self.events if name == kind]
+
+    def saved(self) -> Path:
+        """The last checkpoint of the last job."""
+        path: Path = self.out / self.said("checkpoint")[-1]["file"]
+        return path

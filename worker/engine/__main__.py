@@ -3,10 +3,13 @@
 import argparse
 import hashlib
 import json
+import os
+import signal
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -21,21 +24,75 @@ from core.contract.reports import Report
 from core.modality.ingest import ingest
 from core.settings import Settings
 from worker.engine import run
-from worker.engine.door import DataRef, Inputs, Places
+from worker.engine.door import DataRef, Inputs, Places, SuspendedError, Wish
 
 _CHUNK = 4 * 1024 * 1024
+SUSPENDED = 75  # exit code: EX_TEMPFAIL of sysexits.h
+
+
+class _Console:
+    """Prints what happens, keeps the last checkpoint, and hears the signals to end."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._checkpoint: Path | None = None
+        self.wish: Wish = "go_on"
+
+    def sink(self, kind: str, data: dict[str, Any]) -> None:
+        """Take an event."""
+        if kind == "step" and data["state"] == "done":
+            _say(f"{data['name']:<10} {data['seconds']:8.2f} s  {data['note']}")
+        elif kind == "metric":
+            _say("  " + "  ".join(f"{name} {value:.4g}" for name, value in data.items()))
+        elif kind == "message":
+            _say(data["text"])
+        elif kind == "checkpoint":
+            before, self._checkpoint = self._checkpoint, self._out / data["file"]
+            if before is not None and before != self._checkpoint:
+                before.unlink(missing_ok=True)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Let Ctrl-C and SIGTERM suspend the run, once."""
+        before = {number: signal.signal(number, self._suspend) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def remedy(self) -> str:
+        """How to go on."""
+        if self._checkpoint is None:
+            return "nothing was trained yet, so the same command starts anew; with --cache it keeps embedded features"
+        return f"go on by the same command with --resume {self._checkpoint}"
+
+    def discard(self) -> None:
+        """The run is over: its checkpoint is of no use any more."""
+        if self._checkpoint is not None:
+            self._checkpoint.unlink(missing_ok=True)
+
+    def _suspend(self, number: int, _frame: object) -> None:
+        self.wish = "suspend"
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one job; returns the exit code."""
+    """Run one job; returns the exit code. Ctrl-C or SIGTERM suspends it, a second one ends it at once."""
     arguments = _parser().parse_args(argv)
+    console = _Console(arguments.out)
     try:
-        report = _run(arguments)
+        with console.listening():
+            report = _run(arguments, console)
+    except SuspendedError:
+        _say(f"suspended: {console.remedy()}", sys.stderr)
+        return SUSPENDED
     except GraftError as error:
         _say(f"{error.code}: {error.message}", sys.stderr)
         if error.hint:
             _say(error.hint, sys.stderr)
         return 1
+    console.discard()
     _say(summary(report))
     _say(f"written to {arguments.out}: model.zip, report.json")
     return 0
@@ -54,10 +111,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 takes all cores")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="checkpoint of a suspended run to go on from")
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> Report:
+def _run(arguments: argparse.Namespace, console: _Console) -> Report:
     options = _options(arguments.method, arguments.options)
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
@@ -79,8 +137,8 @@ def _run(arguments: argparse.Namespace) -> Report:
             device=arguments.device,
             threads=arguments.threads,
         )
-        inputs = Inputs(new_id("job"), new_id("mdl"), source, evaluation)
-        report = run(spec, inputs, places, sink=_sink, should_stop=lambda: "go_on").report
+        inputs = Inputs(new_id("job"), new_id("mdl"), source, evaluation, checkpoint=_existing(arguments.resume))
+        report = run(spec, inputs, places, sink=console.sink, should_stop=lambda: console.wish).report
     (out / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
     return report
 
@@ -136,13 +194,12 @@ def _zipped(folder: Path, scratch: Path) -> Path:
     return archive
 
 
-def _sink(kind: str, data: dict[str, Any]) -> None:
-    if kind == "step" and data["state"] == "done":
-        _say(f"{data['name']:<10} {data['seconds']:8.2f} s  {data['note']}")
-    elif kind == "metric":
-        _say("  " + "  ".join(f"{name} {value:.4g}" for name, value in data.items()))
-    elif kind == "message":
-        _say(data["text"])
+def _existing(checkpoint: Path | None) -> Path | None:
+    if checkpoint is not None and not checkpoint.is_file():
+        raise InvalidRequestError(
+            f"There is no {checkpoint}.", code="no_such_file", hint="A suspended run prints its checkpoint's path."
+        )
+    return checkpoint
 
 
 def summary(report: Report) -> str:
@@ -162,4 +219,7 @@ def _say(text: str, stream: Any = None) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a thread that is stuck in a read must not keep the process from ending
