@@ -11,7 +11,7 @@ BENCH_ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install up down demo test check format bench constraints clean
+.PHONY: install up down demo test check format docs bench constraints clean
 
 install: $(STAMP)
 
@@ -50,6 +50,9 @@ check: install
 format: install
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: install  ## make the generated tables anew
+	@$(BIN)/python -m docs.tables || true
 
 bench: install
 	@$(BIN)/python -m benchmarks.$(BENCH) $(BENCH_ARGS)
