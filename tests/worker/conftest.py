@@ -46,7 +46,7 @@ class Place:
             datasets.mark_ready(tx, claim.fence, manifest, sha256, found)
         return dataset.id
 
-    def submit(self, do: str = "finish", **values: object) -> str:
+    def submit(self, do: str = "finish", *, request_id: str | None = None, **values: object) -> str:
         """Enter a job for the small engine."""
         metadata = {"do": do} | {
             key: str(value) for key, value in values.items() if key not in ("budget", "base_model")
@@ -55,7 +55,7 @@ class Place:
         spec = JobSpec.model_validate({"source": self.source, "metadata": metadata, **fields})
         job_id = new_id("job")
         with self.store.db.write() as tx:
-            jobs.add(tx, TENANT, job_id, spec)
+            jobs.add(tx, TENANT, job_id, spec, request_id=request_id)
         return job_id
 
     @property
@@ -109,7 +109,9 @@ class Place:
         """Where worker processes write what they log."""
         return self.settings.root / "worker.log"
 
-    def worker(self, queue: str = "jobs", **settings: object) -> subprocess.Popen[bytes]:
+    def worker(
+        self, queue: str = "jobs", *, environment: dict[str, str] | None = None, **settings: object
+    ) -> subprocess.Popen[bytes]:
         """Start a real worker process."""
         values = {
             "data_dir": self.settings.root,
@@ -118,7 +120,8 @@ class Place:
             "lease_seconds": 2,
             "sweep_seconds": 0.3,
         } | settings
-        environment = dict(os.environ) | {f"GRAFT_{key.upper()}": str(value) for key, value in values.items()}
+        variables = {f"GRAFT_{key.upper()}": str(value) for key, value in values.items()}
+        environment = dict(os.environ) | variables | (environment or {})
         environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "tests.worker.light", "--queue", queue, "--engine", ENGINE]
         with self.log.open("ab") as log:
@@ -134,7 +137,7 @@ class Place:
                 process.terminate()
         for process in self.processes:
             try:
-                process.wait(8)
+                process.wait(20)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

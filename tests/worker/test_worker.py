@@ -1,6 +1,7 @@
 """Real worker processes: waking, stopping, losing them, losing the broker."""
 
 import contextlib
+import json
 import os
 import signal
 import sqlite3
@@ -19,6 +20,8 @@ from migrations.run import upgrade
 from tests.worker.conftest import Place
 from worker import wakeups
 from worker.wakeups import Waker, make_app
+
+SHORT_JOBS = int(os.environ.get("GRAFT_TEST_SHORT_JOBS", "60"))
 
 
 def waker(place: Place) -> Waker:
@@ -81,19 +84,20 @@ def test_a_wake_up_starts_a_job_at_once(running: Place) -> None:
     assert min(waits) < 0.5
 
 
-def test_doubled_wake_ups_and_two_workers_run_each_job_once(braced: Place) -> None:
+def test_trebled_wake_ups_and_two_workers_have_each_effect_once(braced: Place) -> None:
     braced.worker()
     braced.worker()
     ready(braced, 2)
     bell = waker(braced)
     ids = []
-    for _ in range(6):
-        ids.append(braced.submit("once_only"))
+    for _ in range(SHORT_JOBS):
+        ids.append(braced.submit("count", n=1))
         for _ in range(3):
             bell.wake("jobs")
-    for job in braced.until_done(*ids):
+    for job in braced.until_done(*ids, seconds=60 + 2 * SHORT_JOBS):
         assert (job.state, job.attempt) == ("succeeded", 1)
     for job_id in ids:
+        assert (braced.settings.root / "cache" / f"{job_id}.txt").read_text() == "1\n"
         states = [data["state"] for kind, data in braced.events(job_id) if kind == "state"]
         assert states == ["queued", "running", "succeeded"]
 
@@ -225,6 +229,109 @@ def test_sigterm_hands_the_job_back(sqlite_braced: Place) -> None:
     sqlite_braced.worker()
     (job,) = sqlite_braced.until_done(job_id)
     assert (job.state, job.attempt, job.lost) == ("succeeded", 2, 0)
+
+
+def counted(place: Place, job_id: str) -> list[int]:
+    """Which numbers the counting engine did, in all attempts."""
+    diary = place.settings.root / "cache" / f"{job_id}.txt"
+    return [int(word) for word in diary.read_text().split()] if diary.exists() else []
+
+
+def test_sigterm_loses_no_step_and_a_second_one_does_not_cut_it_short(braced: Place) -> None:
+    worker = braced.worker()
+    job_id = braced.submit("count", n=40, pause=0.1)
+    braced.until(lambda: len(counted(braced, job_id)) > 5)
+    worker.terminate()
+    worker.terminate()
+    assert worker.wait(15) == 0
+    job = braced.job(job_id)
+    assert (job.state, job.lost) == ("queued", 0)
+    assert braced.leftovers() == []
+    braced.worker()
+    (job,) = braced.until_done(job_id)
+    assert (job.state, job.attempt, job.lost) == ("succeeded", 2, 0)
+    assert counted(braced, job_id) == list(range(1, 41))
+    begun = [data for kind, data in braced.events(job_id) if kind == "state" and data["state"] == "running"]
+    assert "resumed_from" in begun[1]
+
+
+def test_a_killed_worker_costs_no_more_than_the_steps_since_the_checkpoint(braced: Place) -> None:
+    worker = braced.worker()
+    job_id = braced.submit("count", n=40, pause=0.1)
+    braced.until(lambda: len(counted(braced, job_id)) > 10)
+    worker.kill()
+    worker.wait()
+    braced.worker()
+    (job,) = braced.until_done(job_id)
+    assert (job.state, job.attempt, job.lost) == ("succeeded", 2, 1)
+    done = counted(braced, job_id)
+    assert set(done) == set(range(1, 41))
+    assert len(done) <= 40 + 5
+    epochs = [data["epoch"] for kind, data in braced.events(job_id) if kind == "metric" and "epoch" in data]
+    assert epochs == list(range(1, 41))
+    assert len(list(braced.store.blobs.root.glob("??/*"))) == 4  # content, manifest, bundle, report
+    assert braced.leftovers() == []
+
+
+def test_a_worker_killed_by_force_leaves_no_temporary_folder_for_long(
+    sqlite_place: Place, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    temporary = tmp_path_factory.mktemp("t")
+    strange = temporary / "pymp-of-another-program"
+    strange.mkdir()
+    first = sqlite_place.worker(environment={"TMPDIR": str(temporary)})
+    ready(sqlite_place)
+    (own,) = [folder for folder in temporary.glob("pymp-*") if folder != strange]
+    first.kill()
+    first.wait()
+    assert own.exists()
+    sqlite_place.worker(environment={"TMPDIR": str(temporary)})
+    sqlite_place.until(lambda: not own.exists())
+    assert strange.exists()
+
+
+def test_a_worker_waits_for_its_database(sqlite_place: Place) -> None:
+    database = sqlite_place.settings.root / "graft.db"
+    job_id = sqlite_place.submit()
+    for path in database.parent.glob("graft.db*"):
+        path.rename(path.with_name("away-" + path.name))
+    database.mkdir()  # nothing can be opened there
+    worker = sqlite_place.worker()
+    sqlite_place.until(lambda: "could not look for work" in sqlite_place.log.read_text())
+    assert worker.poll() is None
+    database.rmdir()
+    for path in database.parent.glob("away-graft.db*"):
+        path.rename(path.with_name(path.name.removeprefix("away-")))
+    assert sqlite_place.until_done(job_id)[0].state == "succeeded"
+
+
+def test_every_log_line_of_a_run_carries_the_job_and_its_request(sqlite_place: Place) -> None:
+    job_id = sqlite_place.submit("fault", request_id="req_test")
+    sqlite_place.worker(environment={"GRAFT_LOG": "json"})
+    sqlite_place.until_done(job_id)
+    sqlite_place.until(lambda: "job failed" in sqlite_place.log.read_text())
+    lines = [json.loads(line) for line in sqlite_place.log.read_text().splitlines()]
+    about = [line for line in lines if line.get("job") == job_id]
+    assert {line["program"] for line in about} == {"worker-jobs", "job"}
+    assert {line["request_id"] for line in about} == {"req_test"}
+
+
+def test_the_worker_tells_what_it_works_at(sqlite_place: Place) -> None:
+    sqlite_place.worker()
+    ready(sqlite_place)
+
+    def stats() -> dict[str, object] | None:
+        with sqlite_place.store.db.read() as tx:
+            return workers.alive(tx, 60)[0].stats
+
+    assert stats() is None
+    job_id = sqlite_place.submit("work", seconds=60)
+    sqlite_place.until(lambda: (stats() or {}).get("step") == "train")
+    assert (stats() or {})["job"] == job_id
+    sqlite_place.until(lambda: int(str((stats() or {}).get("peak_bytes", 0))) > 0)
+    sqlite_place.request(job_id, cancel=True)
+    sqlite_place.until_done(job_id)
+    sqlite_place.until(lambda: stats() is None)
 
 
 def test_a_poison_job_gives_up_after_its_attempts(sqlite_braced: Place) -> None:
