@@ -1,14 +1,20 @@
 """The engine alone on the command line."""
 
 import json
+import signal
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
 from core.contract.reports import Report
 from tests.builders import folder_files
 from tests.engine.jobs import TINY, Workshop
-from worker.engine.__main__ import main
+from worker.engine.__main__ import SUSPENDED, main
+
+TUNE = {"freeze": "all", "augmentation": "none", "head_start": False, "early_stop": None, "batch_size": 8}
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +70,25 @@ def test_a_second_run_on_the_same_folder_comes_from_the_cache(shop, folder, tmp_
 def test_mistakes_are_told_without_a_traceback(shop, folder, tmp_path, capsys, more, said):
     assert main(arguments(shop, folder, tmp_path, *more)) == 1
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "term"])
+def test_a_signal_suspends_and_resume_goes_on(shop, folder, tmp_path, capsys, number):
+    options = ["--method", "fine_tune", "--options", json.dumps(TUNE | {"epochs": 600})]
+    command = [sys.executable, "-u", "-m", "worker.engine", *arguments(shop, folder, tmp_path, *options)]
+    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        for line in process.stdout:
+            if line.startswith("  epoch 2"):
+                process.send_signal(number)
+                break
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == SUSPENDED
+    path = Path(said.split("--resume ")[1].strip())
+    assert [part for part in tmp_path.iterdir() if part.is_file()] == [path], "only the last checkpoint is kept"
+    assert main(arguments(shop, folder, tmp_path, *options, "--resume", str(path.with_name("none")))) == 1
+    assert "no_such_file" in capsys.readouterr().err
+    assert main(arguments(shop, folder, tmp_path, *options, "--resume", str(path))) == 0
+    out = capsys.readouterr().out
+    assert "Goes on after step" in out
+    assert "epoch 1  " not in out
+    assert (tmp_path / "model.zip").is_file()
