@@ -36,8 +36,7 @@ def api_process(settings: Settings) -> Iterator[str]:
     environment |= {"GRAFT_DATA_DIR": str(settings.root), "GRAFT_DATABASE_URL": settings.resolved_database_url}
     environment |= {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-P", "-m", "graftd", "api", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)}, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 90
         while True:
