@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -46,6 +47,7 @@ class WireProtocol(HttpToolsProtocol):
         self._in_head = True  # or before it
         self._begun = False  # something of the head, or of what follows it, has come
         self._fresh = False  # that was in the bytes that are being parsed
+        self._alone = True  # and these hold nothing of another request
         self._raw = self._told = 0  # bytes of the head as they came, and as the parser told them
         self._refused: GraftError | None = None
         self._deaf = False
@@ -78,7 +80,7 @@ class WireProtocol(HttpToolsProtocol):
         if self._deaf:
             return
         self._unset_keepalive_if_required()
-        self._fresh = False
+        self._fresh, self._alone = False, not (self._begun or self._busy())
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -97,7 +99,10 @@ class WireProtocol(HttpToolsProtocol):
         if not self._begun:
             return
         # The parser tells a header only when it is whole, so one that never ends is measured as it comes.
-        self._raw = self._told if self._fresh else self._raw + size
+        if self._fresh:
+            self._raw = size if self._alone else self._told
+        else:
+            self._raw += size
         if self._raw > self.limits.header_bytes:
             self._refuse(refusals.headers_too_large(self.limits.header_bytes))
 
@@ -229,6 +234,7 @@ class WireProtocol(HttpToolsProtocol):
 
     def _not_taken(self, before: int) -> None:
         if self.transport.get_write_buffer_size() >= before:
+            _forget(self.transport)
             self.transport.abort()
         else:
             self._await_taking()
@@ -246,6 +252,12 @@ def _watch(transport: asyncio.Transport, seconds: float) -> None:
     with suppress(OSError, AttributeError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1000, int(seconds * 1000)))
+
+
+def _forget(transport: asyncio.Transport) -> None:
+    """Let the kernel throw away what nobody takes, too."""
+    with suppress(OSError, AttributeError):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _reason(error: Exception) -> str:

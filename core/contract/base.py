@@ -17,10 +17,11 @@ UploadId = Annotated[str, StringConstraints(pattern=r"^upl_[0-9a-z]{26}$")]
 DeliveryId = Annotated[str, StringConstraints(pattern=r"^whd_[0-9a-z]{26}$")]
 ImportId = Annotated[str, StringConstraints(pattern=r"^imp_[0-9a-z]{26}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+_TEXT = r"^[^\x00]*$"  # PostgreSQL keeps no NUL in texts
 Metadata = Annotated[
     dict[
-        Annotated[str, StringConstraints(min_length=1, max_length=64)],
-        Annotated[str, StringConstraints(max_length=512)],
+        Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_TEXT)],
+        Annotated[str, StringConstraints(max_length=512, pattern=_TEXT)],
     ],
     Field(max_length=64),
 ]

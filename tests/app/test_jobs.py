@@ -73,7 +73,7 @@ def test_base_models_and_stages_are_checked(client: TestClient, store: Store) ->
     source = add_dataset(store)
     error = _refused(_post(client, source=source, base_model="resnet_18"), 422, "unknown_base_model", "base_model")
     assert "resnet18" in error["hint"]
-    _refused(_post(client, source=source, base_model="timm:\u0000"), 422, "unknown_base_model", "base_model")
+    _refused(_post(client, source=source, base_model="timm:\u0000"), 422, "invalid_value", "base_model")
     foreign = put(store, make_bundle(), tenant=OTHER).model.id
     for model in (foreign, new_id("mdl"), "mdl_x"):
         _refused(_post(client, source=source, base_model=model), 404, "model_not_found", "base_model")

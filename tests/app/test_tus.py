@@ -95,6 +95,13 @@ def test_a_key_begins_one_upload(client: TestClient) -> None:
         ({**TUS, "Upload-Length": "5", "Upload-Metadata": "name eA==,name eQ=="}, 422, "repeated_field", "name"),
         ({**TUS, "Upload-Length": "5", "Upload-Metadata": said(seed="x")}, 422, "wrong_type", "seed"),
         ({**TUS, "Upload-Length": "5", "Upload-Metadata": said(metadata="{")}, 422, "invalid_value", "metadata"),
+        ({**TUS, "Upload-Length": "5", "Upload-Metadata": said(name="a\0b")}, 422, "invalid_value", "name"),
+        (
+            {**TUS, "Upload-Length": "5", "Upload-Metadata": said(metadata='{"a": "\\u0000"}')},
+            422,
+            "invalid_value",
+            "metadata.a",
+        ),
         ({**TUS, "Upload-Length": "5", "Upload-Metadata": said(sha256="abc")}, 422, "invalid_value", "sha256"),
         ({**CHUNK, "Upload-Length": "5", "Upload-Checksum": "md5 eA=="}, 400, "invalid_checksum", "Upload-Checksum"),
     ],
