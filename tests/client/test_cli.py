@@ -303,6 +303,7 @@ def test_lists_fit_wide_narrow_and_no_terminals(
         (("jobs", "get", JOB), "GET", f"/jobs/{JOB}", job(), "linear_probe (solver=ridge)"),
         (("jobs", "stop", JOB), "POST", f"/jobs/{JOB}/stop", job("running"), "keep the best"),
         (("jobs", "cancel", JOB), "POST", f"/jobs/{JOB}/cancel", job("cancelled"), "is cancelled"),
+        (("jobs", "delete", JOB), "DELETE", f"/jobs/{JOB}", b"", "Deleted"),
         (("jobs", "report", JOB), "GET", f"/jobs/{JOB}/report", REPORT, "Few items"),
         (("models", "get", MODEL), "GET", f"/models/{MODEL}", MADE, "2.0 KiB"),
         (("models", "delete", MODEL), "DELETE", f"/models/{MODEL}", b"", "Deleted"),

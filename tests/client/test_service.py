@@ -57,6 +57,25 @@ def test_a_data_set_from_upload_to_deletion(client: Graft, tmp_path: Path) -> No
     assert caught.value.request_id
 
 
+def test_the_word_of_a_jobs_end_and_its_deletion(client: Graft, sqlite_store: Store) -> None:
+    job = client.jobs.create(add_dataset(sqlite_store), webhook="https://example.com/hook")
+    assert job.webhook == {"url": "https://example.com/hook"}
+    assert client.jobs.deliveries(job) == []
+    with pytest.raises(ConflictError) as refused:
+        client.jobs.delete(job)
+    assert refused.value.code == "job_not_finished"
+    client.jobs.cancel(job)
+    (delivery,) = client.jobs.deliveries(job)
+    assert (delivery.event, delivery.state) == ("job.cancelled", "pending")
+    assert client.jobs.retry_delivery(job, delivery).id == delivery.id
+    client.jobs.delete(job)
+    with pytest.raises(NotFoundError):
+        client.jobs.get(job)
+    with pytest.raises(InvalidRequestError) as inside:
+        client.jobs.create(add_dataset(sqlite_store), webhook="http://127.0.0.1/")
+    assert inside.value.code == "webhook_not_allowed"
+
+
 def test_lists_longer_than_a_page(client: Graft, sqlite_store: Store) -> None:
     source = add_dataset(sqlite_store)
     made = [add_job(sqlite_store, source) for _ in range(103)]
@@ -206,6 +225,8 @@ def test_the_command_line_on_the_real_service(
     assert "cancelled" in run("jobs", "cancel", job)
     assert "was cancelled" in run("jobs", "watch", job, code=3)
     assert "hint" in run("jobs", "report", job, code=1)
+    assert "Nothing was sent" in run("jobs", "deliveries", job)
+    assert "Deleted" in run("jobs", "delete", job)
     assert "cat" in run("datasets", "report", source)
     assert "cat/" in run("datasets", "samples", source)
     answer = run("predict", model, str(image))

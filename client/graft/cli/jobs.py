@@ -51,6 +51,7 @@ def create(
     evaluation: Annotated[str | None, typer.Option(metavar="DATASET", help="A data set to measure on.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
     max_seconds: Annotated[int | None, typer.Option(min=1, help="Run no longer than this.")] = None,
+    webhook: Annotated[str | None, typer.Option(metavar="URL", help="Told when the job has ended.")] = None,
     watch: Annotated[bool, typer.Option("--watch/--no-watch", "-w", help="Watch it until it is finished.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -62,6 +63,7 @@ def create(
         evaluation=evaluation,
         seed=seed,
         max_seconds=max_seconds,
+        webhook=webhook,
     )
     if watch:
         if not as_json:
@@ -130,6 +132,24 @@ def cancel(ctx: typer.Context, job: Id, as_json: Json = False) -> None:
     found = client(ctx).jobs.cancel(job)
     gone = f"{found.id} is cancelled." if found.finished else f"Asked {found.id} to cancel."
     document(found) if as_json else note(gone)
+
+
+@app.command()
+def delete(ctx: typer.Context, job: Id, as_json: Json = False) -> None:
+    """Delete a finished job; its model stays."""
+    client(ctx).jobs.delete(job)
+    document({"id": job, "deleted": True}) if as_json else note(f"Deleted {job}.")
+
+
+@app.command()
+def deliveries(ctx: typer.Context, job: Id, as_json: Json = False) -> None:
+    """Show what a job's webhook was sent, and what came of it."""
+    found = list(client(ctx).jobs.deliveries(job))
+    if as_json:
+        document({"data": found})
+        return
+    rows = [(d.id, d.event, d.state, d.attempts, d.last_status, d.last_error, d.url) for d in found]
+    table(("id", "event", "state", "attempts", "status", "error", "url"), rows, empty="Nothing was sent of this job.")
 
 
 @app.command()

@@ -2,15 +2,15 @@
 
 from urllib.parse import quote
 
-from graft.types import Dataset, Job, Key, Model
+from graft.types import Dataset, Delivery, Job, Key, Model
 
 
-def id_of(thing: str | Dataset | Job | Key | Model) -> str:
+def id_of(thing: str | Dataset | Delivery | Job | Key | Model) -> str:
     """The id of a thing, or the id itself."""
     return thing if isinstance(thing, str) else thing.id
 
 
-def segment(thing: str | Dataset | Job | Key | Model) -> str:
+def segment(thing: str | Dataset | Delivery | Job | Key | Model) -> str:
     """An id as one segment of a URL; ValueError for what cannot be one."""
     value = id_of(thing)
     if not value.strip("."):

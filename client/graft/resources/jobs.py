@@ -1,7 +1,7 @@
 """`/jobs`."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from graft._follow import follow
@@ -9,7 +9,7 @@ from graft._pages import iterate
 from graft._transport import Call, Transport
 from graft.errors import GraftError, JobCancelledError, JobFailedError
 from graft.resources._ids import id_of, segment
-from graft.types import Dataset, Event, Job, MethodSpec, Model, Report
+from graft.types import Dataset, Delivery, Event, Job, MethodSpec, Model, Page, Report
 
 
 class Jobs:
@@ -28,13 +28,14 @@ class Jobs:
         max_seconds: int | None = None,
         seed: int | None = None,
         metadata: Mapping[str, str] | None = None,
+        webhook: str | None = None,
         **options: Any,
     ) -> Job:
         """Launch a job; what is left out takes the service's default.
 
         Options of the method go beside its name or as keywords: `method={"name": "fine_tune", "epochs": 5}` is
         `method="fine_tune", epochs=5`. `evaluation` is a data set of its own to measure on. `max_seconds` is the
-        budget.
+        budget. `webhook` is an address that is told, signed, when the job has ended.
         """
         spec = {
             "source": id_of(source),
@@ -44,6 +45,7 @@ class Jobs:
             "budget": None if max_seconds is None else {"max_seconds": max_seconds},
             "seed": seed,
             "metadata": None if metadata is None else dict(metadata),
+            "webhook": None if webhook is None else {"url": webhook},
         }
         given = {name: value for name, value in spec.items() if value is not None}
         return self._transport.parse(Job, self._transport.send(Call("POST", "/jobs", json=given, creates=True)))
@@ -100,6 +102,19 @@ class Jobs:
     def cancel(self, job: str | Job) -> Job:
         """Discard the job."""
         return self._wish(job, "cancel")
+
+    def delete(self, job: str | Job) -> None:
+        """Delete a finished job with its events and report; its model stays. `ConflictError` while it is not over."""
+        self._transport.send(Call("DELETE", f"/jobs/{segment(job)}"))
+
+    def deliveries(self, job: str | Job) -> Sequence[Delivery]:
+        """What its webhook was sent, newest first, and what came of it."""
+        return self._transport.get(Page[Delivery], f"/jobs/{segment(job)}/deliveries").data
+
+    def retry_delivery(self, job: str | Job, delivery: str | Delivery) -> Delivery:
+        """Send it again at once."""
+        call = Call("POST", f"/jobs/{segment(job)}/deliveries/{segment(delivery)}/retry", repeatable=True)
+        return self._transport.parse(Delivery, self._transport.send(call))
 
     def _wish(self, job: str | Job, what: str) -> Job:
         call = Call("POST", f"/jobs/{segment(job)}/{what}", repeatable=True)  # asking twice is asking once

@@ -9,6 +9,7 @@ from graft.types.jobs import Event, Job, MethodSpec, Progress, Step
 from graft.types.menus import BaseModelCard, MethodCard
 from graft.types.models import ItemError, LabelScore, Model, ModelFile, Prediction, Predictions
 from graft.types.reports import Calibration, ClassRow, CurvePoint, Metric, Mistake, Report
+from graft.types.webhooks import Delivery
 
 __all__ = [
     "BaseModelCard",
@@ -18,6 +19,7 @@ __all__ = [
     "CurvePoint",
     "Dataset",
     "DatasetReport",
+    "Delivery",
     "ErrorBody",
     "Event",
     "Fault",
