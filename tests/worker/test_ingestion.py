@@ -1,6 +1,7 @@
 """One upload, one child process: ready or rejected, and what is left behind."""
 
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,19 @@ def die(_link: Link, *_args: Any) -> dict[str, Any]:
 def never(_link: Link, *_args: Any) -> dict[str, Any]:
     """A child that must not be started."""
     raise AssertionError
+
+
+def slow(link: Link, *_args: Any) -> dict[str, Any]:
+    """A child that works on and on."""
+    while True:
+        link.alive()
+        time.sleep(0.05)
+
+
+def hang(_link: Link, *_args: Any) -> dict[str, Any]:
+    """A child without a sign of life."""
+    time.sleep(60)
+    return {}
 
 
 def blobs(place: Place) -> set[str]:
@@ -126,6 +140,43 @@ def test_a_crash_rejects_with_a_reason(sqlite_place: Place) -> None:
     error = sqlite_place.dataset(first).error
     assert error is not None
     assert (error.code, error.details["exit_code"]) == ("worker_killed", 1)
+
+
+def test_deleting_the_data_set_ends_its_ingestion_at_once(place: Place) -> None:
+    doomed = upload(place, b"anything")
+
+    def delete() -> None:
+        place.until(lambda: any(place.leftovers()))
+        with place.store.db.write(blobs=True) as tx:
+            datasets.remove(tx, TENANT, doomed)
+
+    deleter = threading.Thread(target=delete)
+    deleter.start()
+    settings = place.settings.model_copy(update={"lease_seconds": 120.0})  # not the heartbeat is to notice it
+    began = time.monotonic()
+    assert Ingester(place.store, settings, lambda: False, slow).run_next("me")
+    deleter.join()
+    assert time.monotonic() - began < 20
+    assert place.leftovers() == []
+
+
+def test_the_end_of_the_worker_hands_an_upload_back_at_once(place: Place) -> None:
+    first = upload(place, folder_zip({"cat": 3, "dog": 3}))
+    began = time.monotonic()
+    assert Ingester(place.store, place.settings, lambda: any(place.leftovers()), slow).run_next("me")
+    assert time.monotonic() - began < 20
+    assert place.dataset(first).state == "validating"
+    assert Ingester(place.store, place.settings, lambda: False).run_next("me")
+    assert place.dataset(first).state == "ready"
+
+
+def test_an_ingestion_without_a_sign_of_life_is_ended(sqlite_place: Place) -> None:
+    first = upload(sqlite_place, b"anything")
+    settings = sqlite_place.settings.model_copy(update={"stall_seconds": 1.0})
+    assert Ingester(sqlite_place.store, settings, lambda: False, hang).run_next("me")
+    error = sqlite_place.dataset(first).error
+    assert error is not None
+    assert error.code == "stalled"
 
 
 def test_an_upload_that_takes_workers_down_is_given_up(store_with_lost_claims: tuple[Place, str]) -> None:
