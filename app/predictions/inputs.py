@@ -27,7 +27,7 @@ _NAME = 256
 _SIGNS = 300  # commas and brackets that an item may have, in its name above all
 
 
-class PredictRequest(base.Request):
+class PredictRequest(base.Body):
     """JSON body of `POST /models/{id}/predict`."""
 
     items: Annotated[list[ImageItem], FailFast()] = Field(

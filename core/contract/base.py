@@ -44,6 +44,12 @@ class Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
 
 
+class Body(Request):
+    """A request's JSON body: JSON has types of its own, so `"5"`, `5.0` and `true` are no whole number."""
+
+    model_config = ConfigDict(strict=True)
+
+
 def new_id(prefix: IdPrefix) -> str:
     """Return a new identifier `<prefix>_<26 characters>`: 48 bits of milliseconds, then 80 random bits.
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from core.contract.base import DatasetId, JobId, Metadata, ModelId, Record, Request, Sha256
+from core.contract.base import Body, DatasetId, JobId, Metadata, ModelId, Record, Sha256
 from core.contract.errors import ErrorBody
 from core.contract.methods import AnyMethod, LinearProbe
 
@@ -14,7 +14,7 @@ StepName = Literal["prepare", "features", "train", "evaluate", "export", "store"
 DEFAULT_BASE_MODEL = "efficientnet_lite0"
 
 
-class Budget(Request):
+class Budget(Body):
     """What a job may cost."""
 
     max_seconds: int | None = Field(
@@ -22,7 +22,7 @@ class Budget(Request):
     )
 
 
-class Webhook(Request):
+class Webhook(Body):
     """Where to send word when a job has ended."""
 
     url: Annotated[str, StringConstraints(min_length=1, max_length=2048, pattern=r"^https?://[^\s]+$")] = Field(
@@ -30,7 +30,7 @@ class Webhook(Request):
     )
 
 
-class JobSpec(Request):
+class JobSpec(Body):
     """Body of `POST /jobs`."""
 
     method: AnyMethod = Field(default=LinearProbe(), description="Name and options; see `GET /methods`.")

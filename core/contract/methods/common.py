@@ -4,10 +4,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from core.contract.base import Record, Request
+from core.contract.base import Body, Record
 
 
-class MethodOptions(Request):
+class MethodOptions(Body):
     """Options of one method. Subclasses carry `name: Literal[...]`, bounds, defaults and one sentence per field."""
 
     title: ClassVar[str]
