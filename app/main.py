@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
 from fastapi_offline import FastAPIOffline
 
 from app import errors
@@ -30,7 +31,7 @@ from app.signals import before_exit
 from app.uploads.endpoints import router as uploads_router
 from app.wakeup import Wakeup
 from app.webhooks.endpoints import router as webhooks_router
-from core import logs
+from core import logs, tracing
 from core.settings import Settings
 from core.store.store import Store
 
@@ -48,6 +49,8 @@ ROUTERS = (
     webhooks_router,
     access_router,
 )
+# Newer FastAPI makes spans of its own, with the texts of exceptions in them; older ones take no notice of this.
+OWN_TRACES_ONLY = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 def service_version() -> str:
@@ -62,6 +65,7 @@ def service_version() -> str:
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open what the process shares, and close it in reverse order."""
     settings: Settings = app.state.settings
+    tracing.start("graft-api", settings)
     store = Store.open(settings)
     app.state.store = store
     app.state.wakeup = Wakeup(settings.resolved_broker_url)
@@ -78,6 +82,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.wakeup.close()
         app.state.gate.close()
         store.close()
+        await run_in_threadpool(tracing.stop)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -92,6 +97,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
         responses=error_replies(401, 403, 422, 429, 500, 503),
         generate_unique_id_function=operation_id,
+        telemetry=OWN_TRACES_ONLY,
     )
     app.state.settings = settings
     app.state.metrics = Metrics()

@@ -21,6 +21,7 @@ _NOUNS = {
     "job_id": ("job", "job", "GET /jobs lists yours."),
     "model_id": ("model", "model", "GET /models lists yours."),
     "key_id": ("key", "key", "GET /keys lists yours."),
+    "import_id": ("import", "import", "GET /imports lists yours."),
     "upload_id": ("upload", "upload", "GET /uploads lists yours; begin a new one."),
     "index": ("sample", "sample", "GET /datasets/{id}/samples lists them."),
 }

@@ -81,7 +81,7 @@ class Access:
             raise credentials.invalid_key()
         if given.basic:  # browsers send it along by themselves
             origins.refuse_cross_site(scope)
-        standing = self._rates.hit(key.id) if self._rates else None
+        standing = None if self._rates is None else self._rates.hit(key.id)
         if standing is not None and not standing.allowed:
             raise TooOftenError(standing)
         self.gate.note_use(key.id)

@@ -12,7 +12,7 @@ class RotateRequest(Request):
     """Body of `POST /keys/{key_id}/rotate`."""
 
     grace_seconds: int = Field(
-        default=0, ge=0, le=30 * DAY, description="How long the old secret still works; 0 ends it at once."
+        default=0, strict=True, ge=0, le=30 * DAY, description="How long the old secret still works; 0 ends it at once."
     )
 
 

@@ -35,7 +35,9 @@ class KeyRequest(Request):
     scope: Scope = Field(
         default="write", description="`read` looks and predicts, `write` also changes, `admin` also manages keys."
     )
-    expires_in_days: int | None = Field(default=None, ge=1, le=3650, description="Without it the key does not expire.")
+    expires_in_days: int | None = Field(
+        default=None, strict=True, ge=1, le=3650, description="Without it the key does not expire."
+    )
 
 
 class Key(Record):

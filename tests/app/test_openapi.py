@@ -16,6 +16,7 @@ from core.store.store import Store
 from core.wakeup import QUEUES
 from tests.app.bundles import make_bundle, put
 from tests.app.conftest import serving
+from tests.app.doors import make_key
 from tests.app.seed import add_dataset, add_job
 
 
@@ -56,7 +57,7 @@ def test_a_newcomer_finds_an_example_of_every_method_in_the_description(document
 
 
 def test_generated_calls_find_what_the_description_promises(
-    settings: Settings, sqlite_store: Store, valkey_url: str, tmp_path: Path
+    settings: Settings, sqlite_store: Store, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = sqlite_store
     add_job(store, add_dataset(store))
@@ -64,11 +65,13 @@ def test_generated_calls_find_what_the_description_promises(
     with store.db.write() as tx:
         for queue in QUEUES:
             workers.beat(tx, f"w-{queue}", queue, host="here", pid=1)
-    calm = settings.model_copy(update={"broker_url": valkey_url, "lease_seconds": 3600.0})
+    calm = settings.model_copy(update={"broker_url": valkey_url, "lease_seconds": 3600.0, "rate_per_minute": 0})
     command = [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "run"]
     # A well-formed request may still name a base model or a state that does not exist; no schema can say so.
     options = ["--phases", "examples,coverage,fuzzing", "--exclude-checks", "positive_data_acceptance"]
     options += ["--max-examples", "5", "--seed", "1", "--no-color", "--request-timeout", "10"]
+    options += ["--header", f"Authorization: Bearer {make_key(store).secret}"]
+    monkeypatch.setattr("app.access.middleware.FAILURES_PER_MINUTE", 1_000_000)  # 401 is what the checks look for
     with serving(calm) as url:
         done = subprocess.run(
             [*command, f"{url}/openapi.json", *options], cwd=tmp_path, capture_output=True, text=True, check=False
