@@ -3,6 +3,8 @@
 import re
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -12,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import internal
 from app.health.metrics import Metrics
-from core import logs
+from core import logs, tracing
 from core.contract.base import new_id
 
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -23,6 +25,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _QUIET = ("/healthz", "/readyz", "/metrics")
+_UNMATCHED = "unmatched"
 
 log = structlog.get_logger()
 
@@ -40,7 +43,7 @@ class RequestFrame:
             await self.app(scope, receive, send)
             return
         call = _Call(scope, send)
-        with logs.bind(request_id=call.id):
+        with logs.bind(request_id=call.id), call.traced():
             await self._answer(call, receive)
 
     async def _answer(self, call: "_Call", receive: Receive) -> None:
@@ -49,7 +52,8 @@ class RequestFrame:
             await self.app(scope, receive, call.send)
         except ClientDisconnect:
             call.status = 499  # nobody is left to answer
-        except Exception:
+        except Exception as error:
+            call.fault = type(error).__name__
             # The plain text: a pretty traceback is slow and shows the values of variables, which may be secret.
             log.error("unexpected_error", method=scope["method"], route=call.route, exception=traceback.format_exc())  # noqa: TRY400
             if not call.started:
@@ -81,6 +85,7 @@ class _Call:
         self.began = time.perf_counter()
         self.started = False
         self.status = 500
+        self.fault: str | None = None
         self.id = _request_id(scope)
         self._send = send
         scope.setdefault("state", {})["request_id"] = self.id
@@ -89,13 +94,35 @@ class _Call:
     def route(self) -> str:
         """The template of the path, so that measurements are not split by id."""
         route: Any = self.scope.get("route")
-        return getattr(route, "path", None) or "unmatched"
+        return getattr(route, "path", None) or _UNMATCHED
 
     @property
     def caller(self) -> dict[str, str]:
         """The tenant, once the door has found out who calls."""
         caller = self.scope["state"].get("caller")
         return {} if caller is None else {"tenant": caller.tenant}
+
+    @contextmanager
+    def traced(self) -> Iterator[None]:
+        """The request's span, until the last byte of the reply; what only looks at the service has none."""
+        if self.scope["path"] in _QUIET:
+            yield
+            return
+        method = self.scope["method"]
+        ids = {"http.request.method": method, "graft.request_id": self.id}
+        with tracing.span(method, kind="server", traceparent=_traceparent(self.scope), **ids) as span:
+            try:
+                yield
+            finally:
+                self._complete(span)
+
+    def _complete(self, span: tracing.Span) -> None:
+        span.set(**{"http.response.status_code": self.status})
+        if self.route != _UNMATCHED:
+            span.rename(f"{self.scope['method']} {self.route}")
+            span.set(**{"http.route": self.route})
+        if self.status >= 500:
+            span.fail(self.fault or str(self.status))
 
     async def send(self, message: Message) -> None:
         """Pass a message on; a reply's start gets the headers that all replies carry."""
@@ -116,3 +143,11 @@ def _request_id(scope: Scope) -> str:
         if name == b"x-request-id" and _SAFE_ID.fullmatch(value):
             return str(value.decode())
     return new_id("req")
+
+
+def _traceparent(scope: Scope) -> str | None:
+    """The caller's span; more than one is none (an empty text is an invalid one)."""
+    found = [value for name, value in scope["headers"] if name == b"traceparent"]
+    if not found:
+        return None
+    return str(found[0].decode("latin-1")) if len(found) == 1 else ""

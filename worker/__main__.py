@@ -3,7 +3,7 @@
 import argparse
 import signal
 
-from core import logs
+from core import logs, tracing
 from core.settings import Settings
 from core.wakeup import QUEUES
 from worker import children, folders
@@ -20,7 +20,9 @@ def main() -> None:
     logs.configure(f"worker-{arguments.queue}")
     children.warm(arguments.queue)
     folders.mark_temporary()
-    worker = Worker(Settings(), arguments.queue, engine=arguments.engine)
+    settings = Settings()
+    tracing.start("graft-worker", settings)
+    worker = Worker(settings, arguments.queue, engine=arguments.engine)
     signal.signal(signal.SIGTERM, worker.on_signal)
     signal.signal(signal.SIGINT, worker.on_signal)
     try:
@@ -29,6 +31,7 @@ def main() -> None:
         worker.listen()
     finally:
         worker.stop()
+        tracing.stop()
 
 
 if __name__ == "__main__":

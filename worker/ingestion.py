@@ -14,7 +14,7 @@ from core.settings import Settings
 from core.store import datasets, garbage
 from core.store.leases import LostLeaseError
 from core.store.store import Store
-from worker import failures, ingestion_child
+from worker import failures, ingestion_child, spans
 from worker.children import Asked, Child, Ending, Limits, supervise
 from worker.folders import sync_and_hash, work_folder
 from worker.leases import Lease, ShuttingDownError, persist
@@ -38,7 +38,7 @@ class Ingester:
             claim = datasets.claim_next(tx, owner, self.settings.lease_seconds)
         if claim is None:
             return False
-        with logs.bind(dataset=claim.fence.id, request_id=claim.request_id):
+        with logs.bind(dataset=claim.fence.id, request_id=claim.request_id), spans.ingest(claim):
             log.info("data set validating", attempt=claim.fence.attempt)
             _Run(self, claim).run()
         return True
@@ -187,4 +187,5 @@ class _Run:
 
     def _say(self, what: str, **values: Any) -> None:
         seconds = round(time.monotonic() - self.began, 3)
+        spans.ingested(what, values.get("code"))
         log.info(f"data set {what}", dataset=self.fence.id, seconds=seconds, **values)

@@ -18,7 +18,7 @@ from core.settings import Settings
 from core.store import datasets, jobs, models, timings
 from core.store.leases import LostLeaseError
 from core.store.store import Store
-from worker import bundles, failures, jobs_child
+from worker import bundles, failures, jobs_child, spans
 from worker.checkpoints import is_intact
 from worker.children import Child, Ending, Limits, supervise
 from worker.engine.door import DataRef, Inputs, Places
@@ -48,7 +48,7 @@ class JobRunner:
             )
         if claim is None:
             return False
-        with logs.bind(job=claim.fence.id, request_id=claim.request_id):
+        with logs.bind(job=claim.fence.id, request_id=claim.request_id), spans.attempt(claim):
             waited = round((now() - claim.created_at).total_seconds(), 3)
             log.info("job running", attempt=claim.fence.attempt, waited_seconds=waited)
             run = _Run(self, claim)
@@ -57,6 +57,7 @@ class JobRunner:
                 run.run()
             finally:
                 self._now.clear()
+                run.session.spans.close()
         return True
 
     def stats(self) -> dict[str, Any] | None:
@@ -216,6 +217,7 @@ class _Run:
             self._last(publish, blobs=True)
 
     def _failed(self, error: ErrorBody, *, again: bool) -> None:
+        spans.failed(error)
         log.info("job error", job=self.fence.id, code=error.code, message=error.message, again=again)
 
         def fail(tx: Connection) -> JobState:
@@ -246,6 +248,7 @@ class _Run:
             log.warning("job lost to another worker, nothing written", job=self.fence.id, reason=str(error))
             return
         seconds = round(time.monotonic() - self.began, 3)
+        spans.ended(state)
         log.info(f"job {state}", job=self.fence.id, attempt=self.fence.attempt, seconds=seconds)
         if state in TERMINAL and self.session.checkpoint is not None:
             drop(self.store, self.session.checkpoint.sha256)

@@ -17,6 +17,7 @@ from worker.checkpoints import Saved, UnusableError, inspect
 from worker.children import Asked
 from worker.history import History
 from worker.leases import Lease
+from worker.spans import Steps
 
 log = logs.get_logger(__name__)
 FLUSH_SECONDS = 0.3
@@ -31,6 +32,7 @@ class JobSession:
         self, store: Store, claim: jobs.JobClaim, lease_seconds: float, stopping: Callable[[], bool], folder: Path
     ) -> None:
         self.steps: list[Step] = []
+        self.spans = Steps()
         self.checkpoint: Checkpoint | None = claim.checkpoint
         self._store = store
         self._fence = claim.fence
@@ -107,6 +109,7 @@ class JobSession:
 
     def _take_step(self, step: Step) -> None:
         self.steps = [old for old in self.steps if old.name != step.name] + [step]
+        self.spans.take(step)
 
     def _take_checkpoint(self, data: dict[str, Any]) -> None:
         if self._saved is not None:

@@ -2,6 +2,7 @@
 
 from app.idempotency import Created, once
 from app.jobs.checks import check
+from core import tracing
 from core.contract.base import new_id
 from core.contract.jobs import Event, Job, JobSpec
 from core.settings import Settings
@@ -20,7 +21,8 @@ def create(
         def enter() -> Job:
             check(tx, tenant, spec)
             tenants.admit_job(tx, tenant, settings)
-            return jobs.add(tx, tenant, new_id("job"), spec, request_id=request_id)
+            at = tracing.current_traceparent()
+            return jobs.add(tx, tenant, new_id("job"), spec, request_id=request_id, traceparent=at)
 
         return once(tx, tenant, key, said, enter, seconds=store.key_seconds)
 

@@ -18,6 +18,7 @@ from app.models.blobs import CorruptBlobError
 from app.predictions.inputs import Inputs, RawItem
 from app.predictions.measures import Measures
 from app.predictions.sessions import Session, Sessions, UnusableGraphError
+from core import tracing
 from core.contract.errors import UnavailableError
 from core.contract.models import ItemError, LabelScore, Model, Prediction
 from core.contract.prepare import ImagePrepare
@@ -92,9 +93,9 @@ class Predictor:
         answers: list[Prediction] = []
         for start in range(0, len(inputs.items), step):
             items = inputs.items[start : start + step]
-            with self.measures.time("decode"):
+            with self.measures.time("decode"), tracing.span("decode", items=len(items)):
                 prepared = self._prepare(items, config)
-            with self.measures.time("infer"):
+            with self.measures.time("infer"), tracing.span("infer", items=len(items)):
                 answers += _answer(model, session, items, prepared, start=start, top_k=top_k)
         self.measures.count(answers)
         return answers
