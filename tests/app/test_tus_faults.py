@@ -3,10 +3,7 @@
 import hashlib
 import io
 import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -21,7 +18,7 @@ from core.settings import Settings
 from core.store import uploads
 from core.store.store import Store
 from tests.app.conftest import serving
-from tests.app.tus import CHUNK, MIB, TUS, b64, begin, offset, patch, pending, until
+from tests.app.tus import CHUNK, MIB, TUS, Api, b64, begin, offset, patch, pending, until
 from tests.builders import folder_zip
 
 
@@ -196,35 +193,6 @@ def test_a_stock_client_uploads_and_resumes(sqlite_server: str, sqlite_store: St
     made = httpx2.get(f"{sqlite_server}/datasets/{second.request.response_headers['graft-dataset']}").json()
     assert (made["name"], made["sha256"]) == ("flowers", metadata["sha256"])
     assert sqlite_store.blob(made["sha256"]).read_bytes() == data
-
-
-class Api:
-    """A real API process that can be killed and started again on the same port."""
-
-    def __init__(self, settings: Settings) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._env = os.environ | {"GRAFT_DATA_DIR": str(settings.root), "GRAFT_PORT": str(self.port)}
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-P", "-m", "graftd", "api"]
-        self.process = subprocess.Popen(command, env=self._env, stdout=subprocess.DEVNULL, start_new_session=True)
-        until(self._answers)
-
-    def _answers(self) -> bool:
-        try:
-            return httpx2.get(f"{self.url}/healthz").status_code == 200
-        except httpx2.TransportError:
-            return False
-
-    def kill(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(30)
-            self.process = None
 
 
 def test_an_upload_outlives_a_killed_api(settings: Settings, sqlite_store: Store) -> None:

@@ -160,8 +160,8 @@ def test_a_client_that_goes_away_leaves_nothing(sqlite_server: str, sqlite_store
     host, port = sqlite_server.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(
-            b"POST /datasets HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/zip\r\nContent-Length: 8000000\r\n\r\n"
-            + b"x" * 4_000_000
+            b"POST /datasets HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/zip\r\n"
+            b"Content-Length: 8000000\r\n\r\n" + b"x" * 4_000_000
         )
         _until(lambda: blobs(sqlite_store))
     _until(lambda: not blobs(sqlite_store))

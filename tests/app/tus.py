@@ -1,11 +1,19 @@
 """Speaking tus 1.0 by hand."""
 
 import base64
+import os
+import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx2
+
+from core.settings import Settings
 from core.store.store import Store
 
 MIB = 1024 * 1024
@@ -48,3 +56,32 @@ def until(true: Callable[[], object]) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+class Api:
+    """A real API process that can be killed and started again on the same port."""
+
+    def __init__(self, settings: Settings) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._env = os.environ | {"GRAFT_DATA_DIR": str(settings.root), "GRAFT_PORT": str(self.port)}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-P", "-m", "graftd", "api"]
+        self.process = subprocess.Popen(command, env=self._env, stdout=subprocess.DEVNULL, start_new_session=True)
+        until(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            return httpx2.get(f"{self.url}/healthz").status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def kill(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(30)
+            self.process = None

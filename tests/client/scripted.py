@@ -96,7 +96,7 @@ def _handler(play: Scripted) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(body if answer.cut_after is None else body[: answer.cut_after])
 
-        do_GET = do_POST = do_DELETE = handle_any  # noqa: N815
+        do_GET = do_HEAD = do_POST = do_PATCH = do_DELETE = handle_any  # noqa: N815
 
         def log_message(self, format: str, *args: Any) -> None:
             """Stay quiet."""

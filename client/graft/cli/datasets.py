@@ -24,11 +24,14 @@ def upload(
     *,
     name: Annotated[str | None, typer.Option(help="Name of the data set; default: that of the file.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the splits that are made.")] = None,
+    resumable: Annotated[
+        bool | None, typer.Option(help="Send it in pieces that outlive a broken connection; default: above 64 MiB.")
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it is checked.")] = True,
     as_json: Json = False,
 ) -> None:
     """Upload a data set."""
-    made = send(client(ctx), path, name=name, seed=seed)
+    made = send(client(ctx), path, name=name, seed=seed, resumable=resumable)
     if wait:
         if not as_json:
             note(f"Uploaded {size(made.bytes)} as {made.id}; it is being checked …")

@@ -30,10 +30,12 @@ def bar(title: str) -> Iterator[OnBytes | None]:
         yield on_bytes
 
 
-def upload(client: Graft, path: Path, *, name: str | None = None, seed: int | None = None) -> Dataset:
+def upload(
+    client: Graft, path: Path, *, name: str | None = None, seed: int | None = None, resumable: bool | None = None
+) -> Dataset:
     """Upload a file or folder."""
     with bar(f"Uploading {path.name or path}") as on_bytes:
-        return client.datasets.upload(path, name=name, seed=seed, on_progress=on_bytes)
+        return client.datasets.upload(path, name=name, seed=seed, resumable=resumable, on_progress=on_bytes)
 
 
 def download(client: Graft, model_id: str, path: str | None) -> Path:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from graft._pages import iterate
+from graft._resumable import FROM_BYTES, send_in_pieces, size_of
 from graft._transport import Call, Transport
 from graft._upload import OnProgress, Source, body, name_of, opened
 from graft.errors import ConflictError, DatasetRejectedError, WaitTimeoutError
@@ -27,28 +28,27 @@ class Datasets:
         name: str | None = None,
         seed: int | None = None,
         metadata: Mapping[str, str] | None = None,
+        resumable: bool | None = None,
         on_progress: OnProgress | None = None,
     ) -> Dataset:
         """Upload a zip or tar, an open binary file, bytes, or a folder with a folder for each class.
 
         A folder is packed into a temporary file first (names that begin with a dot are left out). `seed` fixes the
-        splits that the service makes; `metadata` are labels of your own. `on_progress(sent, total)` counts bytes.
-        The data set comes back as `validating`; `wait` for it. Raises OSError or ValueError where there is nothing
-        to send.
+        splits that the service makes; `metadata` are labels of your own. Files above 64 MiB, or any size with
+        `resumable`, are sent in pieces: the upload goes on after a broken connection or a restart of the service.
+        `on_progress(sent, total)` counts bytes. The data set comes back as `validating`; `wait` for it. Raises OSError
+        or ValueError where there is nothing to send.
         """
+        said = {
+            "name": name or name_of(source),
+            "seed": None if seed is None else str(seed),
+            "metadata": None if metadata is None else json.dumps(dict(metadata)),
+        }
         with opened(source) as file:
-            call = Call(
-                "POST",
-                "/datasets",
-                params={
-                    "name": name or name_of(source),
-                    "seed": seed,
-                    "metadata": None if metadata is None else json.dumps(dict(metadata)),
-                },
-                body=body(file, on_progress),
-                creates=True,
-                read_timeout=_STORING,
-            )
+            if size_of(file) > FROM_BYTES if resumable is None else resumable:
+                return self.get(send_in_pieces(self._transport, file, said, on_progress))
+            sent = body(file, on_progress)
+            call = Call("POST", "/datasets", params=said, body=sent, creates=True, read_timeout=_STORING)
             return self._transport.parse(Dataset, self._transport.send(call))
 
     def list(self, *, state: str | None = None, limit: int | None = None) -> Iterator[Dataset]:
