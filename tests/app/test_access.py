@@ -20,7 +20,6 @@ from app.dependencies import Needs
 from app.main import create_app
 from core import logs
 from core.contract.access import SCOPES, Scope
-from core.loopback import is_loopback, listens_on_loopback
 from core.settings import Settings
 from core.store import keys
 from core.store.store import Store
@@ -49,36 +48,6 @@ def small(settings: Settings, sqlite_store: Store) -> Iterator[FastAPI]:
     """The same over SQLite alone."""
     with running(create_app(settings)) as app:
         yield app
-
-
-@pytest.mark.parametrize(
-    ("host", "local"),
-    [
-        ("127.0.0.1", True),
-        ("127.8.9.1", True),
-        ("::1", True),
-        ("[::1]", True),
-        ("::ffff:127.0.0.1", True),
-        ("LocalHost.", True),
-        ("me.localhost", True),
-        ("0.0.0.0", False),
-        ("::", False),
-        ("", False),
-        ("10.0.0.1", False),
-        ("::ffff:10.0.0.1", False),
-        ("localhost.evil.example", False),
-        ("127.0.0.1.evil.example", False),
-        ("2130706433", False),
-    ],
-)
-def test_what_is_loopback(host: str, local: bool) -> None:
-    assert is_loopback(host) is local
-
-
-def test_a_name_that_does_not_resolve_to_loopback_is_not_believed() -> None:
-    assert listens_on_loopback("localhost")
-    assert not listens_on_loopback("no-such-host.invalid")
-    assert not listens_on_loopback("")
 
 
 def test_without_keys_this_machine_alone_is_let_in(small: FastAPI) -> None:
