@@ -41,8 +41,9 @@ class ModelImporter:
             claim = imports.claim_next(tx, owner, self.settings.lease_seconds)
         if claim is None:
             return False
-        log.info("import validating", import_id=claim.fence.id, attempt=claim.fence.attempt)
-        _Run(self, claim).run()
+        with logs.bind(import_id=claim.fence.id, request_id=claim.request_id):
+            log.info("import validating", attempt=claim.fence.attempt)
+            _Run(self, claim).run()
         return True
 
 
@@ -95,14 +96,14 @@ class _Run:
         except ShuttingDownError:
             self._hand_back("handed back")
         except LostLeaseError as error:
-            log.warning("import lost or deleted, nothing written", import_id=self.fence.id, reason=str(error))
+            log.warning("import lost or deleted, nothing written", reason=str(error))
         except Exception as error:
             if not isinstance(error, JobError):
-                log.exception("unexpected error", import_id=self.fence.id)
+                log.exception("unexpected error")
             self._reject(failures.of_exception(error))
 
     def _check_attempts(self) -> None:
-        lost = self.fence.attempt - 1
+        lost = self.claim.lost
         if lost >= self.settings.max_attempts:
             raise JobError(
                 f"The worker was lost {lost} times while it checked this upload.",
@@ -151,8 +152,8 @@ class _Run:
     def _give_up(self, ending: Ending) -> None:
         """A child that died without a word gets another try; one that said why does not."""
         error = ending.error or failures.of_death(None, ending.peak_bytes, ending.peak_bytes)
-        if error.code == "worker_killed" and self.fence.attempt < self.settings.max_attempts:
-            self._hand_back("process lost, trying again")
+        if ending.again and self.claim.lost + 1 < self.settings.max_attempts:
+            self._hand_back("process lost, trying again", lost=True)
             return
         self._reject(error)
 
@@ -164,7 +165,7 @@ class _Run:
         try:
             persist(reject, self.settings.lease_seconds)
         except LostLeaseError:
-            log.warning("import lost or deleted, nothing written", import_id=self.fence.id)
+            log.warning("import lost or deleted, nothing written")
             return
         self._say("rejected", code=error.code)
         self._drop_upload()
@@ -175,17 +176,17 @@ class _Run:
             if not datasets.is_named(tx, self.claim.upload_sha256):
                 self.store.blobs.remove(self.claim.upload_sha256)
 
-    def _hand_back(self, why: str) -> None:
+    def _hand_back(self, why: str, *, lost: bool = False) -> None:
         def release() -> None:
             with self.store.db.write() as tx:
-                imports.release(tx, self.fence)
+                imports.release(tx, self.fence, lost=lost)
 
         persist(release, 1.0)
         self._say(why)
 
     def _say(self, what: str, **values: Any) -> None:
         seconds = round(time.monotonic() - self.began, 3)
-        log.info(f"import {what}", import_id=self.fence.id, seconds=seconds, **values)
+        log.info(f"import {what}", seconds=seconds, **values)
 
 
 def _model(manifest: ModelManifest, bundle: Path) -> Model:

@@ -101,10 +101,13 @@ class _Run:
                     self._publish(ending, ending.result["content"], folder)
                     return
                 report = None if ending.report is None else ingestion_child.read_report(folder)
+            if ending.again and self.claim.lost + 1 < self.settings.max_attempts:
+                self._hand_back("process lost, trying again", lost=True)
+                return
             # Only now, without the folder: on a full disk its files would keep this very write from going through.
             self._reject(ending.error or failures.of_death(None, ending.peak_bytes, ending.peak_bytes), report)
         except ShuttingDownError:
-            self._hand_back()
+            self._hand_back("handed back")
         except LostLeaseError as error:
             log.warning("data set lost to another worker, nothing written", dataset=self.fence.id, reason=str(error))
         except Exception as error:
@@ -113,7 +116,7 @@ class _Run:
             self._reject(failures.of_exception(error), None)
 
     def _check_attempts(self) -> None:
-        lost = self.fence.attempt - 1
+        lost = self.claim.lost
         if lost >= self.settings.max_attempts:
             raise JobError(
                 f"The worker was lost {lost} times while it looked at this upload.",
@@ -177,13 +180,13 @@ class _Run:
         """After the row has let go of the upload, remove its bytes unless another data set needs them."""
         garbage.drop(self.store, [self.claim.upload_sha256])
 
-    def _hand_back(self) -> None:
+    def _hand_back(self, why: str, *, lost: bool = False) -> None:
         def release() -> None:
             with self.store.db.write() as tx:
-                datasets.release(tx, self.fence)
+                datasets.release(tx, self.fence, lost=lost)
 
         persist(release, 1.0)
-        self._say("handed back")
+        self._say(why)
 
     def _say(self, what: str, **values: Any) -> None:
         seconds = round(time.monotonic() - self.began, 3)

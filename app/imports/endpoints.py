@@ -1,5 +1,6 @@
 """`POST /models` and `/imports`."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -66,7 +67,8 @@ async def create(
         fields = import_fields(query, parts.fields)
         sha256 = await run_in_threadpool(blob.finish)
         file = Uploaded(blob.path, sha256, blob.size, parts.filename)
-        created = await run_in_threadpool(service.create, store, settings, tenant, file=file, fields=fields, key=key)
+        create = partial(service.create, file=file, fields=fields, key=key, request_id=request.state.request_id)
+        created = await run_in_threadpool(create, store, settings, tenant)
     wakeup.send("jobs")
     return created.reply("imports", 202)
 

@@ -18,7 +18,14 @@ _TIMM_NAME = re.compile(r"timm:[A-Za-z0-9_.-]{1,120}")
 
 
 def create(
-    store: Store, settings: Settings, tenant: str, *, file: Uploaded, fields: ImportFields, key: str | None
+    store: Store,
+    settings: Settings,
+    tenant: str,
+    *,
+    file: Uploaded,
+    fields: ImportFields,
+    key: str | None,
+    request_id: str | None = None,
 ) -> Created:
     """Adopt the blob and enter the import in one transaction; nothing is left of a request that fails."""
     _check(file, fields, settings)
@@ -38,7 +45,7 @@ def create(
                 metadata=fields.metadata,
                 created_at=now(),
             )
-            imports.add(tx, tenant, entry, upload_sha256=file.sha256)
+            imports.add(tx, tenant, entry, upload_sha256=file.sha256, request_id=request_id)
             return entry
 
         return once(tx, tenant, key, said, enter, seconds=settings.idempotency_seconds)

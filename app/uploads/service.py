@@ -167,7 +167,7 @@ class Uploads:
         said = UploadFields(name=kept.fields["name"], seed=kept.fields["seed"])
         said = said.model_copy(update={"metadata": kept.upload.metadata})
         with self.store.db.write(blobs=True) as tx:
-            dataset = enter(tx, self.store, self.tenant, file, said)
+            dataset = enter(tx, self.store, self.tenant, file, said, request_id=self.request_id)
             if not uploads.finish(tx, upload_id, dataset.id):
                 raise NotFoundError(f"There is no upload {upload_id}.", code="upload_not_found")
         self.wake()

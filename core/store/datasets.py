@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select,
 from core.contract.base import now
 from core.contract.datasets import Dataset, DatasetManifest, DatasetReport, DatasetState
 from core.contract.errors import ErrorBody, NotFoundError
-from core.store import garbage
+from core.store import garbage, leases
 from core.store.database import clock
 from core.store.leases import Fence, claim, renew
 from core.store.paging import Page, fetch
@@ -26,6 +26,7 @@ class DatasetClaim:
     upload_sha256: str
     seed: int
     request_id: str | None = None
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,9 @@ def claim_next(tx: Connection, owner: str, seconds: float) -> DatasetClaim | Non
     """Claim the next data set that has to be ingested."""
     free = and_(T.state == "validating", or_(T.lease_until.is_(None), T.lease_until < clock(tx)))
     row = claim(tx, datasets, free, state="validating", owner=owner, seconds=seconds)
-    return row and DatasetClaim(Fence(row.id, row.attempt), row.tenant, row.upload_sha256, row.seed, row.request_id)
+    return row and DatasetClaim(
+        Fence(row.id, row.attempt), row.tenant, row.upload_sha256, row.seed, row.request_id, row.lost
+    )
 
 
 def heartbeat(tx: Connection, fence: Fence, seconds: float) -> None:
@@ -161,13 +164,9 @@ def mark_rejected(tx: Connection, fence: Fence, error: ErrorBody, found: Dataset
     tx.execute(update(datasets).where(T.id == fence.id).values(**values))
 
 
-def release(tx: Connection, fence: Fence) -> None:
-    """Hand a data set back so that another worker takes it at once."""
-    tx.execute(
-        update(datasets)
-        .where(T.id == fence.id, T.attempt == fence.attempt, T.state == "validating")
-        .values(lease_until=None, owner=None)
-    )
+def release(tx: Connection, fence: Fence, *, lost: bool = False) -> None:
+    """Hand a data set back so that another worker takes it at once; `lost` counts it as a loss."""
+    leases.release(tx, datasets, fence, state="validating", lost=lost)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from core.contract.base import now
 from core.contract.errors import ErrorBody, NotFoundError
 from core.contract.imports import Import, ImportState
 from core.contract.models import Model
-from core.store import models
+from core.store import leases, models
 from core.store.database import clock
 from core.store.leases import Fence, claim, renew
 from core.store.paging import Page, fetch
@@ -28,6 +28,8 @@ class ImportClaim:
     upload_sha256: str
     base_model: str | None
     classes: list[str] | None
+    request_id: str | None = None
+    lost: int = 0
 
 
 def _record(row: Row[Any]) -> Import:
@@ -46,10 +48,10 @@ def _record(row: Row[Any]) -> Import:
     )
 
 
-def add(tx: Connection, tenant: str, entry: Import, *, upload_sha256: str) -> None:
+def add(tx: Connection, tenant: str, entry: Import, *, upload_sha256: str, request_id: str | None = None) -> None:
     """Enter a new import; its upload must be stored already."""
     values = entry.model_dump(exclude={"object"}, mode="python")
-    tx.execute(insert(imports).values(**values, tenant=tenant, upload_sha256=upload_sha256))
+    tx.execute(insert(imports).values(**values, tenant=tenant, upload_sha256=upload_sha256, request_id=request_id))
 
 
 def _row(tx: Connection, tenant: str, import_id: str) -> Row[Any]:
@@ -81,7 +83,14 @@ def claim_next(tx: Connection, owner: str, seconds: float) -> ImportClaim | None
     free = and_(T.state == "validating", or_(T.lease_until.is_(None), T.lease_until < clock(tx)))
     row = claim(tx, imports, free, state="validating", owner=owner, seconds=seconds)
     return row and ImportClaim(
-        Fence(row.id, row.attempt), row.tenant, row.name, row.upload_sha256, row.base_model, row.classes
+        Fence(row.id, row.attempt),
+        row.tenant,
+        row.name,
+        row.upload_sha256,
+        row.base_model,
+        row.classes,
+        row.request_id,
+        row.lost,
     )
 
 
@@ -113,13 +122,9 @@ def _finish(tx: Connection, fence: Fence, **values: Any) -> None:
     tx.execute(update(imports).where(T.id == fence.id).values(**values, lease_until=None, finished_at=now()))
 
 
-def release(tx: Connection, fence: Fence) -> None:
-    """Hand an import back so that another worker takes it at once."""
-    tx.execute(
-        update(imports)
-        .where(T.id == fence.id, T.attempt == fence.attempt, T.state == "validating")
-        .values(lease_until=None, owner=None)
-    )
+def release(tx: Connection, fence: Fence, *, lost: bool = False) -> None:
+    """Hand an import back so that another worker takes it at once; `lost` counts it as a loss."""
+    leases.release(tx, imports, fence, state="validating", lost=lost)
 
 
 def remove(tx: Connection, tenant: str, import_id: str) -> str:

@@ -47,9 +47,10 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 def _lease() -> tuple[Column[Any], ...]:
-    """Columns of a row that a worker claims: the attempt number is the fence of every write."""
+    """Columns of a row that a worker claims: `attempt` is the fence of every write, `lost` counts lost workers."""
     return (
         Column("attempt", Integer, nullable=False, server_default="0"),
+        Column("lost", Integer, nullable=False, server_default="0"),
         Column("owner", String(128)),
         Column("lease_until", Float),
     )
@@ -84,6 +85,7 @@ datasets = Table(
     Index(None, "state", "id"),
     Index(None, "upload_sha256"),
     Index(None, "content_sha256"),
+    Index(None, "manifest_sha256"),
 )
 
 jobs = Table(
@@ -107,7 +109,6 @@ jobs = Table(
     Column("report_sha256", String(64)),
     Column("checkpoint", Json),
     Column("checkpoint_sha256", String(64)),
-    Column("lost", Integer, nullable=False, server_default="0"),
     Column("not_before", Float),
     Column("spent", Float, nullable=False, server_default="0"),
     Column("running_since", Float),

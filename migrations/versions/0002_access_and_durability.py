@@ -60,6 +60,7 @@ def upgrade() -> None:
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('finished_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('attempt', sa.Integer(), server_default='0', nullable=False),
+    sa.Column('lost', sa.Integer(), server_default='0', nullable=False),
     sa.Column('owner', sa.String(length=128), nullable=True),
     sa.Column('lease_until', sa.Float(), nullable=True),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_imports'))
@@ -125,6 +126,8 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f('ix_deliveries_tenant_id'), ['tenant', 'id'], unique=False)
 
     with op.batch_alter_table('datasets', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_datasets_manifest_sha256'), ['manifest_sha256'], unique=False)
+        batch_op.add_column(sa.Column('lost', sa.Integer(), server_default='0', nullable=False))
         batch_op.add_column(sa.Column('request_id', sa.String(length=64), nullable=True))
 
     with op.batch_alter_table('jobs', schema=None) as batch_op:
