@@ -193,7 +193,8 @@ def test_clients_that_go_away_in_the_middle_leave_nothing(service: Service) -> N
     head, tail = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x.zip"\r\n\r\n', b"\r\n--B--\r\n"
     for media, body in (("application/zip", archive), ("multipart/form-data; boundary=B", head + archive + tail)):
         for abruptly in (False, True):
-            lines = f"POST /datasets HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media}\r\nContent-Length: {len(body)}\r\n\r\n"
+            fields = f"Host: localhost\r\nContent-Type: {media}\r\nContent-Length: {len(body)}\r\n"
+            lines = f"POST /datasets HTTP/1.1\r\n{fields}\r\n"
             with socket.create_connection(service.url.removeprefix("http://").split(":")) as connection:
                 connection.sendall(lines.encode() + cut(body))
                 while not state(service)["pending"]:
