@@ -8,6 +8,7 @@ from typing import Any
 from core.contract.errors import InvalidRequestError
 
 MOST_DEPTH = 64
+MOST_NAMES = 1000
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # one that never ends goes to the end, not over it again
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _DOUBTFUL = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])|\xed[\xa0-\xbf]")  # escaped, or halves as if they were UTF-8
@@ -15,7 +16,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def check(body: bytes) -> None:
-    """`InvalidRequestError` for JSON nested too deeply, repeated names, huge numbers, NUL or half characters in text.
+    """`InvalidRequestError` for deep nesting, repeated or countless names, huge numbers, NUL or half characters.
 
     What is no JSON at all is left to whoever parses it.
     """
@@ -44,6 +45,13 @@ def _check_depth(body: bytes) -> None:
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MOST_NAMES:
+        raise InvalidRequestError(
+            f"An object in the body has {len(pairs):,} names; {MOST_NAMES:,} are the most that is read.",
+            code="out_of_range",
+            param="body",
+            hint="Send what the endpoint asks for.",
+        )
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:

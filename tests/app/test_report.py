@@ -223,7 +223,7 @@ def test_the_page_tells_how_to_call_a_model_that_exists(sqlite_client: TestClien
     model = put(sqlite_store, make_bundle()).model
     report = sample_report(3).model_copy(update={"model_id": model.id})
     path = finished(sqlite_store, report)
-    assert f"http://testserver/models/{model.id}/predict" in Page(sqlite_client.get(path, headers=BROWSER).text).text
+    assert f"http://127.0.0.1/models/{model.id}/predict" in Page(sqlite_client.get(path, headers=BROWSER).text).text
     assert sqlite_client.delete(f"/models/{model.id}").status_code == 204
     assert "How to call" not in Page(sqlite_client.get(path, headers=BROWSER).text).text
 
