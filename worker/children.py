@@ -92,6 +92,16 @@ def warm(queue: Queue) -> None:
     forkserver.ensure_running()
 
 
+def wait_until_warm() -> None:
+    """Return once the fork server has loaded its libraries: a child that is asked for from then on comes at once.
+
+    Without this the lease on a first job could run out while it waits for its process.
+    """
+    probe = multiprocessing.get_context("forkserver").Process(target=os.getpid, daemon=True)
+    probe.start()
+    probe.join()
+
+
 def machine_memory() -> int:
     """Bytes of memory this machine (or container) has."""
     total = int(psutil.virtual_memory().total)

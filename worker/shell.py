@@ -14,7 +14,8 @@ from core.settings import Settings
 from core.store import jobs, workers
 from core.store.store import Store
 from core.wakeup import Queue
-from worker import folders, jobs_child, wakeups
+from migrations.run import behind
+from worker import children, folders, jobs_child, wakeups
 from worker.deliveries import Deliverer
 from worker.garbage import Collector
 from worker.importing import ModelImporter
@@ -141,7 +142,23 @@ class Worker:
         self.store.close()
         log.info("worker stopped", queue=self.queue)
 
+    def _make_ready(self) -> None:
+        """Before the first claim: children must come at once, and the tables be those that this program knows."""
+        children.wait_until_warm()
+        while not self._stopping and (why := self._schema()) is not None:
+            log.warning("not ready for work yet", reason=why)
+            self._quit.wait(self.settings.sweep_seconds)
+
+    def _schema(self) -> str | None:
+        try:
+            with self.store.db.read() as tx:
+                old = behind(tx)
+        except Exception as error:
+            return f"the database is away: {type(error).__name__}"
+        return None if old is None else f"{old}; see `graftd migrate`"
+
     def _drain_loop(self) -> None:
+        self._make_ready()
         while not self._stopping:
             self._busy = True
             self._wake.clear()

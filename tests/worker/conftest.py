@@ -110,7 +110,12 @@ class Place:
         return self.settings.root / "worker.log"
 
     def worker(
-        self, queue: str = "jobs", *, environment: dict[str, str] | None = None, **settings: object
+        self,
+        queue: str = "jobs",
+        *,
+        program: str = "tests.worker.light",
+        environment: dict[str, str] | None = None,
+        **settings: object,
     ) -> subprocess.Popen[bytes]:
         """Start a real worker process."""
         values = {
@@ -123,7 +128,7 @@ class Place:
         variables = {f"GRAFT_{key.upper()}": str(value) for key, value in values.items()}
         environment = dict(os.environ) | variables | (environment or {})
         environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "tests.worker.light", "--queue", queue, "--engine", ENGINE]
+        command = [sys.executable, "-m", program, "--queue", queue, "--engine", ENGINE]
         with self.log.open("ab") as log:
             process = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=log)
         self.processes.append(process)
