@@ -271,7 +271,7 @@ def test_a_killed_worker_costs_no_more_than_the_steps_since_the_checkpoint(brace
     assert len(done) <= 40 + 5
     epochs = [data["epoch"] for kind, data in braced.events(job_id) if kind == "metric" and "epoch" in data]
     assert epochs == list(range(1, 41))
-    # A worker killed between a checkpoint and its row, or before the last one was removed, leaves that to the collector.
+    # A worker killed between a checkpoint and its row, or before the old one was removed, leaves that to the collector.
     assert len(list(braced.store.blobs.root.glob("??/*"))) <= 4 + 2
     Collector(braced.store, braced.settings.model_copy(update={"garbage_seconds": 0})).sweep()
     assert len(list(braced.store.blobs.root.glob("??/*"))) == 4  # content, manifest, bundle, report
