@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from benchmarks.common import free_port
@@ -39,12 +39,12 @@ def service(root: Path, collector_url: str) -> Iterator[tuple[Service, list[floa
     assert down.returncode == 0, down.stdout + down.stderr
 
 
-def adapt(url: str) -> tuple[str, str, httpx.Response]:
+def adapt(url: str) -> tuple[str, str, httpx2.Response]:
     """Upload digits, adapt a model with a `traceparent`, predict once: data set, job, and the reply to POST /jobs."""
     with Graft(url) as client:
         dataset = client.datasets.wait(client.datasets.upload(BytesIO(digits_zip(limit=200)), name="d"), timeout=120)
         spec = {"source": dataset.id, "method": {"name": "linear_probe", "solver": "ridge"}}
-        made = httpx.post(f"{url}/jobs", json=spec, headers={"traceparent": f"00-{TRACE}-{PARENT}-01"}, timeout=60)
+        made = httpx2.post(f"{url}/jobs", json=spec, headers={"traceparent": f"00-{TRACE}-{PARENT}-01"}, timeout=60)
         assert made.status_code == 201, made.text
         job = client.jobs.wait(made.json()["id"], timeout=240)
         assert (job.state, job.model_id is not None) == ("succeeded", True)
@@ -105,7 +105,7 @@ def test_a_collector_that_never_answers_delays_nothing(tmp_path: Path) -> None:
     with black_hole() as url, service(tmp_path / "data", url) as (running, ending):
         adapt(running.url)
         began = time.monotonic()
-        with httpx.Client(base_url=running.url, timeout=30) as client:
+        with httpx2.Client(base_url=running.url, timeout=30) as client:
             took = sorted(client.get("/jobs").elapsed.total_seconds() for _ in range(200))
         assert time.monotonic() - began < 60
         assert took[100] < 0.5  # an export takes a second: nobody waits for one
