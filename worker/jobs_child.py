@@ -16,7 +16,7 @@ def run(link: Link, engine: str, spec: JobSpec, inputs: Inputs, places: Places) 
     call = cast("Engine", getattr(importlib.import_module(module), function))
     result = call(spec, inputs, places, sink=link.event, should_stop=link.wish)
     return {
-        "manifest": result.manifest.model_dump(mode="json"),
+        "manifest": None if result.manifest is None else result.manifest.model_dump(mode="json"),
         "report": result.report.model_dump(mode="json"),
-        "bundle": str(result.bundle),
+        "bundle": None if result.bundle is None else str(result.bundle),
     }

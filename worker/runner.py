@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from core import logs
 from core.contract.base import new_id, now
 from core.contract.errors import ErrorBody, JobError, NotFoundError
-from core.contract.jobs import TERMINAL, JobState, Step
+from core.contract.jobs import TERMINAL, JobSpec, JobState, Step
 from core.contract.models import Model, ModelManifest
 from core.contract.reports import Report
 from core.settings import Settings
@@ -127,7 +127,7 @@ class _Run:
                 model_id=new_id("mdl"),
                 source=self._data(tx, spec.source, "source"),
                 evaluation=None if spec.evaluation is None else self._data(tx, spec.evaluation, "evaluation"),
-                parent=self._parent(tx, tenant) if spec.base_model.startswith("mdl_") else None,
+                parent=self._parent(tx, tenant, spec.base_model or ""),
                 checkpoint=self._checkpoint(),
             )
 
@@ -142,9 +142,11 @@ class _Run:
         content = self._blob(found.content_sha256, dataset_id, param)
         return DataRef(dataset_id, manifest, found.manifest_sha256, content)
 
-    def _parent(self, tx: Connection, tenant: str) -> Path:
+    def _parent(self, tx: Connection, tenant: str, base_model: str) -> Path | None:
+        if not base_model.startswith("mdl_"):
+            return None
         try:
-            model = models.get(tx, tenant, self.claim.spec.base_model)
+            model = models.get(tx, tenant, base_model)
         except NotFoundError as error:
             raise _missing(error.message, "model_not_found", "base_model") from error
         return self._blob(model.sha256, model.id, "base_model")
@@ -194,9 +196,8 @@ class _Run:
         began = time.monotonic()
         self.session.event("step", Step(name="store", state="running").model_dump(mode="json"))
         self._flush()
-        manifest, report = ModelManifest.model_validate(result["manifest"]), Report.model_validate(result["report"])
-        bundle = Path(result["bundle"])
-        model = _model(manifest, bundle, self.claim.spec.method.name, self.claim.spec.base_model)
+        report = Report.model_validate(result["report"])
+        made = _Made.of(result, self.claim.spec)
         done = Step(name="store", state="done", seconds=round(time.monotonic() - began, 3))
         self.session.event("step", done.model_dump(mode="json"))
         report = report.model_copy(update={"steps": self.session.steps})
@@ -207,12 +208,16 @@ class _Run:
             def publish(tx: Connection) -> JobState:
                 if jobs.heartbeat(tx, self.fence, self.settings.lease_seconds).cancel:
                     return self._end(tx, "cancelled")
-                self.store.blobs.adopt(bundle, model.sha256)
                 self.store.blobs.adopt(pending.path, report_sha256)
-                models.add(tx, self.claim.tenant, model)
+                values: dict[str, Any] = {"report_sha256": report_sha256}
+                if report.judgement is not None:
+                    values["verdict"] = report.judgement.verdict
+                if made is not None:
+                    self.store.blobs.adopt(made.bundle, made.model.sha256)
+                    models.add(tx, self.claim.tenant, made.model)
+                    values |= {"model_id": made.model.id, "metrics": made.model.metrics}
                 self.session.write(tx)
-                made = {"model_id": model.id, "metrics": model.metrics, "report_sha256": report_sha256}
-                return self._end(tx, "succeeded", **made)
+                return self._end(tx, "succeeded", **values)
 
             self._last(publish, blobs=True)
 
@@ -258,14 +263,34 @@ def _missing(message: str, code: str, param: str) -> JobError:
     return JobError(message, code=code, param=param, hint="It was deleted after the job was sent; send the job anew.")
 
 
-def _model(manifest: ModelManifest, bundle: Path, method: str, base_model: str) -> Model:
+@dataclass(frozen=True)
+class _Made:
+    """The model that a job made."""
+
+    model: Model
+    bundle: Path
+
+    @classmethod
+    def of(cls, result: dict[str, Any], spec: JobSpec) -> "_Made | None":
+        """None where the job's method makes no model."""
+        if result["manifest"] is None:
+            return None
+        bundle = Path(result["bundle"])
+        manifest = ModelManifest.model_validate(result["manifest"])
+        return cls(_model(manifest, bundle, spec.method.name), bundle)
+
+
+def _model(manifest: ModelManifest, bundle: Path, method: str) -> Model:
     return Model(
         id=manifest.model_id,
         job_id=manifest.job_id,
-        base_model=base_model,
+        base_model=manifest.base_model,
         method=method,
         classes=manifest.classes,
         metrics={metric.name: metric.value for metric in manifest.metrics},
+        modality=manifest.modality,
+        problem=manifest.problem,
+        verdict=None if manifest.judgement is None else manifest.judgement.verdict,
         bytes=bundle.stat().st_size,
         sha256=sync_and_hash(bundle),
         files=bundles.files(bundle),

@@ -43,6 +43,7 @@ class JobSession:
         self._pending: list[NewEvent] = []
         self._saved: Saved | None = None
         self._progress: Progress | None = None
+        self._resolved: dict[str, Any] | None = None
         self._urgent = False
         self._flush_at = 0.0
         self._look_at = 0.0
@@ -69,6 +70,8 @@ class JobSession:
             self._progress = Progress.model_validate(data)
             if self._pending and self._pending[-1].kind == "progress":
                 self._pending.pop()
+        elif kind == "resolved":
+            self._resolved = data["method"]
         if not self._pending:
             self._flush_at = time.monotonic() + FLUSH_SECONDS
         self._pending.append(NewEvent(kind, data))
@@ -101,7 +104,7 @@ class JobSession:
     def write(self, tx: Connection) -> None:
         """Write what has been gathered in the caller's transaction; after it has gone through call `written`."""
         new = self._history.without_known(tx, self._pending)
-        jobs.record(tx, self._fence, new, progress=self._progress, steps=self.steps)
+        jobs.record(tx, self._fence, new, progress=self._progress, steps=self.steps, resolved=self._resolved)
 
     def written(self) -> None:
         """What was gathered is in the books."""

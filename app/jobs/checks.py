@@ -9,24 +9,25 @@ from core.catalogue import find, is_timm
 from core.contract.base_models import BaseModelCard
 from core.contract.datasets import Dataset, Split
 from core.contract.errors import ConflictError, GraftError, InvalidRequestError, NotFoundError
-from core.contract.jobs import JobSpec
+from core.contract.jobs import DEFAULT_BASE_MODELS, JobSpec
 from core.contract.methods import METHODS, FineTune
 from core.store import datasets, models
 
 _MODEL_ID = re.compile(r"mdl_[0-9a-z]{26}")
 _TIMM_NAME = re.compile(r"timm:[A-Za-z0-9_.-]{1,120}")
-_HOW_TO_LABEL = "Upload a zip or tar with one folder per class, the folder's name being the label."
+_HOW_TO_LABEL = "Upload an archive with one folder per class, or a table with a column of labels (`target` names it)."
 
 
-def check(tx: Connection, tenant: str, spec: JobSpec) -> None:
-    """Raise `NotFoundError`, `ConflictError` or `InvalidRequestError` for a job that could only fail.
+def check(tx: Connection, tenant: str, spec: JobSpec) -> JobSpec:
+    """The job with its base model named; raises for one that could only fail.
 
-    The data sets are held, so that they cannot be deleted before the job is entered in the same transaction.
+    `NotFoundError`, `ConflictError` or `InvalidRequestError`. The data sets are held, so that they cannot be deleted
+    before the job is entered in the same transaction.
     """
     source = _ready(tx, tenant, spec.source, "source")
     if METHODS[spec.method.name].needs_labels:
         _labelled(source, "source")
-    if source.labelled and len(source.classes) < 2:
+    if source.labelled and source.problem in (None, "classification") and len(source.classes) < 2:
         raise ConflictError(
             f"Data set {source.id} has {len(source.classes)} class: there is nothing to tell apart.",
             code="too_few_classes",
@@ -38,9 +39,24 @@ def check(tx: Connection, tenant: str, spec: JobSpec) -> None:
         _measurable(source)
     else:
         _comparable(source, _ready(tx, tenant, spec.evaluation, "evaluation"))
-    card = _base_model(tx, tenant, spec.base_model)
-    if card is not None and isinstance(spec.method, FineTune):
-        _stage(card, spec.method.freeze)
+    name = spec.base_model or DEFAULT_BASE_MODELS[source.modality or "image"]
+    card = _base_model(tx, tenant, name)
+    if card is not None:
+        _fits(card, source)
+        if isinstance(spec.method, FineTune):
+            _stage(card, spec.method.freeze)
+    return spec.model_copy(update={"base_model": name})
+
+
+def _fits(card: BaseModelCard, source: Dataset) -> None:
+    if card.modality == source.modality:
+        return
+    raise ConflictError(
+        f"{card.id} is a base model for {card.modality} data; data set {source.id} is {source.modality}.",
+        code="modalities_differ",
+        param="base_model",
+        hint="Leave `base_model` out for the default, or choose one from GET /base-models.",
+    )
 
 
 def _ready(tx: Connection, tenant: str, dataset_id: str, param: str) -> Dataset:
@@ -106,6 +122,14 @@ def _comparable(source: Dataset, evaluation: Dataset) -> None:
             hint="Leave `evaluation` out: the source's test split, which is not trained on, is then used.",
         )
     _labelled(evaluation, "evaluation")
+    if (source.modality, source.problem) != (evaluation.modality, evaluation.problem):
+        raise ConflictError(
+            f"The evaluation data set is {evaluation.modality}, {evaluation.problem}; the source is {source.modality}, "
+            f"{source.problem}.",
+            code="problems_differ",
+            param="evaluation",
+            hint="Upload it in the source's form; `modality` and `problem` say how a table is to be read.",
+        )
     strange = [name for name in evaluation.classes if name not in set(source.classes)]
     if strange:
         raise ConflictError(

@@ -19,10 +19,10 @@ def create(
     with store.db.write() as tx:
 
         def enter() -> Job:
-            check(tx, tenant, spec)
+            checked = check(tx, tenant, spec)
             tenants.admit_job(tx, tenant, settings)
             at = tracing.current_traceparent()
-            return jobs.add(tx, tenant, new_id("job"), spec, request_id=request_id, traceparent=at)
+            return jobs.add(tx, tenant, new_id("job"), checked, request_id=request_id, traceparent=at)
 
         return once(tx, tenant, key, said, enter, seconds=store.key_seconds)
 

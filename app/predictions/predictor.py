@@ -94,6 +94,7 @@ class Predictor:
     def _predict(self, model: Model, load: Callable[[], bytes], inputs: Inputs, top_k: int) -> list[Prediction]:
         session = self._session(model, load)
         config = model.manifest.prepare
+        assert isinstance(config, ImagePrepare)
         step = min(BATCH, max(1, BATCH_BYTES // (3 * config.size**2 * 4)))
         answers: list[Prediction] = []
         for start in range(0, len(inputs.items), step):
@@ -146,7 +147,7 @@ def _answer(
 
 def _scores(model: Model, session: Session, batch: NDArray[np.float32]) -> NDArray[np.float32]:
     """Calibrated probabilities (n, classes)."""
-    scores = session.run("probabilities", model.manifest.input_name, batch)
+    scores = session.run("probabilities", model.manifest.input_names[0], batch)
     if scores.shape != (len(batch), len(model.classes)):
         raise CorruptBlobError(f"Model {model.id}", "its graph does not answer with one figure per class")
     return scores

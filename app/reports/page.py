@@ -87,8 +87,10 @@ def _context(report: Report, extras: Extras) -> dict[str, Any]:
         "confusion": confusion_chart(report.classes, report.confusion),
         "compact": len(report.classes) > LABELLED_UP_TO,
         "pairs": worst_pairs(report.classes, report.confusion) if len(report.classes) > 12 else [],
-        "calibration": words.calibration(report.calibration),
-        "reliability": reliability_chart(report.calibration.bins) if report.calibration.bins else None,
+        "calibration": words.calibration(report.calibration) if report.calibration else "",
+        "reliability": reliability_chart(report.calibration.bins)
+        if report.calibration and report.calibration.bins
+        else None,
         "rows": rows[:MOST_ROWS],
         "hidden_rows": max(0, len(rows) - MOST_ROWS),
         "classes": words.classes(report.class_table),
@@ -96,7 +98,7 @@ def _context(report: Report, extras: Extras) -> dict[str, Any]:
         "listed": [m for m in mistakes if not extras.pictures or m.name not in extras.pictures],
         "steps": _steps(report),
         "total": sum(step.seconds or 0 for step in report.steps),
-        "commands": _commands(extras.url, report.model_id) if extras.url else [],
+        "commands": _commands(extras.url, report.model_id) if extras.url and report.model_id else [],
     }
 
 

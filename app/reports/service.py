@@ -41,7 +41,7 @@ def extras(store: Store, tenant: str, job: Job, report: Report, *, base_url: str
         None if other else "test",
         report.mistakes[:MOST_MISTAKES],
     )
-    alive = _exists(store, tenant, report.model_id)
+    alive = report.model_id is not None and _exists(store, tenant, report.model_id)
     return Extras(
         job=job,
         source=_name(store, tenant, job.source),

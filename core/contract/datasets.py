@@ -5,13 +5,54 @@ from typing import Literal
 
 from pydantic import Field
 
-from core.contract.base import DatasetId, Metadata, Record, Sha256
+from core.contract.base import DatasetId, Metadata, Record, Request, Sha256
 from core.contract.errors import ErrorBody
 
 DatasetState = Literal["uploading", "validating", "ready", "rejected"]
-Modality = Literal["image"]
+Modality = Literal["image", "text", "tabular"]
+Problem = Literal["classification", "multi_label", "regression"]
+ColumnKind = Literal["number", "category", "date", "boolean", "text", "identifier", "constant"]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+class Reading(Request):
+    """How an upload is to be read, where that cannot be seen or is seen wrongly. Part of a data set's identity."""
+
+    modality: Modality | None = Field(default=None, description="Found out by itself unless given.")
+    problem: Problem | None = Field(
+        default=None,
+        description="`classification`: one class for each item; `multi_label`: any number of them; `regression`: a "
+        "number. Found out from the target column unless given.",
+    )
+    target: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=256,
+        description="Column that is to be predicted; else found by its name.",
+    )
+    text: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=256,
+        description="Column that holds the text; else found by its contents.",
+    )
+    split: str | None = Field(
+        default=None, min_length=1, max_length=256, description="Column with `train`, `validation` or `test`."
+    )
+
+
+class Column(Record):
+    """A column of a table, as it was understood."""
+
+    name: str
+    kind: ColumnKind = Field(
+        description="`text`, `identifier` (a value of its own in nearly every row) and `constant` columns are left out "
+        "of what is learnt."
+    )
+    missing: float = Field(default=0.0, ge=0, le=1, description="Share of rows without a value.")
+    distinct: int = Field(default=0, description="Different values.")
+    examples: list[str] = Field(default=[], max_length=5)
 
 
 class Fault(Record):
@@ -56,6 +97,14 @@ class DatasetReport(Record):
     seed: int
     width: tuple[int, int, int] | None = Field(default=None, description="Smallest, median, largest width in pixels.")
     height: tuple[int, int, int] | None = Field(default=None, description="Smallest, median, largest height in pixels.")
+    characters: tuple[int, int, int] | None = Field(
+        default=None, description="Smallest, median, largest length of a text in characters."
+    )
+    columns: list[Column] = Field(default=[], description="The columns of a table, without its target.")
+    target: str | None = Field(default=None, description="The column that is to be predicted.")
+    values: tuple[float, float, float] | None = Field(
+        default=None, description="Smallest, median, largest target value of a regression."
+    )
     seconds: float
 
 
@@ -67,8 +116,10 @@ class Dataset(Record):
     name: str
     state: DatasetState
     modality: Modality | None = Field(default=None, description="Known once the data set is `ready`.")
+    problem: Problem | None = Field(default=None, description="What its labels ask for; null without labels.")
     labelled: bool | None = None
     classes: list[str] = []
+    reading: Reading = Field(default=Reading(), description="How it was asked to be read.")
     items: int = 0
     splits: dict[Split, int] = {}
     bytes: int = Field(description="Size of the upload in bytes.")
@@ -89,6 +140,8 @@ class Item(Record):
     size: int = Field(ge=0, description="Bytes after inflating; equals `length` where not deflated.")
     deflated: bool = Field(default=False, description="Whether the stored bytes are a raw DEFLATE stream.")
     label: int | None = Field(default=None, description="Index into `classes`.")
+    labels: list[int] | None = Field(default=None, description="Indices into `classes`, rising, for `multi_label`.")
+    value: float | None = Field(default=None, description="The number to predict, for `regression`.")
     split: Split
     sha256: Sha256 = Field(description="Of the item's bytes after inflating.")
 
@@ -98,11 +151,16 @@ class DatasetManifest(Record):
 
     version: Literal[1] = 1
     modality: Modality
-    content_sha256: Sha256 = Field(description="The blob that holds the items' bytes.")
-    classes: list[str]
+    problem: Problem = "classification"
+    content_sha256: Sha256 = Field(
+        description="The blob that holds the items' bytes: image files, UTF-8 texts, or rows as JSON objects."
+    )
+    classes: list[str] = Field(description="Empty without labels, and for `regression`.")
+    columns: list[Column] = Field(default=[], description="Of a table, without its target.")
+    target: str | None = Field(default=None, description="Name of the target column, where there was one.")
     items: list[Item]
 
     @property
     def labelled(self) -> bool:
-        """Whether items carry labels."""
-        return bool(self.classes)
+        """Whether items carry labels or values."""
+        return bool(self.classes) or any(item.value is not None for item in self.items)

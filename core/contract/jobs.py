@@ -6,12 +6,21 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from core.contract.base import Body, DatasetId, JobId, Metadata, ModelId, Record, Sha256
+from core.contract.datasets import Modality
 from core.contract.errors import ErrorBody
+from core.contract.estimates import Estimate
 from core.contract.methods import AnyMethod, LinearProbe
+from core.contract.verdicts import Verdict
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-StepName = Literal["prepare", "features", "train", "evaluate", "export", "store"]
-DEFAULT_BASE_MODEL = "efficientnet_lite0"
+StepName = Literal["prepare", "features", "train", "compare", "evaluate", "export", "store"]
+Baselines = Literal["quick", "all", "none"]
+Guard = Literal["on", "off"]
+DEFAULT_BASE_MODELS: dict[Modality, str] = {
+    "image": "efficientnet_lite0",
+    "text": "minilm_l6",
+    "tabular": "tabular_mlp",
+}
 
 
 class Budget(Body):
@@ -34,9 +43,10 @@ class JobSpec(Body):
     """Body of `POST /jobs`."""
 
     method: AnyMethod = Field(default=LinearProbe(), description="Name and options; see `GET /methods`.")
-    base_model: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(
-        default=DEFAULT_BASE_MODEL,
-        description="A card's id (`GET /base-models`), `timm:<name>`, or one of your models (`mdl_…`).",
+    base_model: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = Field(
+        default=None,
+        description="A card's id (`GET /base-models`), `timm:<name>`, `hf:<name>`, or one of your models (`mdl_…`). "
+        "Without one: the default of the data set's modality.",
     )
     source: DatasetId = Field(description="The labelled data set to learn from.")
     evaluation: DatasetId | None = Field(
@@ -44,6 +54,15 @@ class JobSpec(Body):
         description="A data set to measure on, all of it; otherwise the source's frozen test split is used.",
     )
     budget: Budget = Budget()
+    baselines: Baselines = Field(
+        default="quick",
+        description="What the method is compared with: `quick` takes those that cost next to nothing, `all` trains a "
+        "network from scratch, too, `none` compares with nothing, and there is no verdict.",
+    )
+    guard: Guard = Field(
+        default="on",
+        description="`on` serves the best arm; `off` serves the method's own model even where a baseline is better.",
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of everything random in the job.")
     webhook: Webhook | None = Field(default=None, description="Told, with a signature, when the job has ended.")
     metadata: Metadata = Field(
@@ -81,12 +100,19 @@ class Job(Record):
     source: DatasetId
     evaluation: DatasetId | None = None
     budget: Budget
+    baselines: Baselines = "quick"
+    guard: Guard = "on"
     seed: int
     webhook: Webhook | None = None
     metadata: Metadata
     progress: Progress | None = None
     steps: list[Step] = []
     metrics: dict[str, float] = Field(default={}, description="Headline figures, e.g. `accuracy`, once known.")
+    verdict: Verdict | None = Field(default=None, description="Whether the transfer helped; the report says why.")
+    resolved: dict[str, Any] | None = Field(
+        default=None, description="The method's options as they were used: what `auto` became."
+    )
+    estimate: Estimate | None = Field(default=None, description="What it was expected to cost, and what it did cost.")
     attempt: int = Field(default=0, description="How many times a worker has started it.")
     lost: int = Field(default=0, description="How many of its workers were lost; too many, and it fails.")
     stop_requested: bool = Field(default=False, description="Finish now and keep the best so far.")
@@ -98,7 +124,7 @@ class Job(Record):
     finished_at: datetime | None = None
 
 
-EventKind = Literal["state", "step", "progress", "metric", "message", "checkpoint"]
+EventKind = Literal["state", "step", "progress", "metric", "message", "checkpoint", "resolved"]
 
 
 class Checkpoint(Record):

@@ -6,8 +6,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from core.contract.base import JobId, ModelId, Record, Sha256
-from core.contract.prepare import ImagePrepare
+from core.contract.datasets import Modality, Problem
+from core.contract.prepare import Prepare
 from core.contract.reports import Metric
+from core.contract.verdicts import Judgement, Verdict
 
 
 class DataUse(Record):
@@ -49,15 +51,23 @@ class ModelManifest(Record):
     version: Literal[1] = 1
     model_id: ModelId
     job_id: JobId | None = Field(description="The job that made it; null for an imported model.")
-    modality: Literal["image"] = "image"
-    classes: list[str] = Field(description="Empty for an imported network without a classifier.")
-    prepare: ImagePrepare
-    input_name: str = "image"
+    modality: Modality = "image"
+    problem: Problem = "classification"
+    classes: list[str] = Field(description="Empty for a regression, or an imported network without a classifier.")
+    target: str | None = Field(default=None, description="Name of what is predicted, where the data named it.")
+    prepare: Prepare
+    input_names: list[str] = Field(
+        default=["image"], description="`image`; `input_ids`, `attention_mask`; or `numbers`, `categories`."
+    )
     output_names: list[str] = Field(
         default=["probabilities", "logits", "embedding"],
-        description="`probabilities` are calibrated: softmax(logits / temperature).",
+        description="`probabilities` are calibrated: softmax (for `multi_label` sigmoid) of logits / temperature. A "
+        "regression has `value` instead of the two.",
     )
     temperature: float
+    residual: float | None = Field(
+        default=None, description="Regression: nine of ten held-back items lie no further than this from their value."
+    )
     base_model: str = Field(description="The card or model id the job started from.")
     architecture: dict[str, Any] = Field(
         description="How to build the network again: builder, name, width, and how its head normalises the embedding."
@@ -70,6 +80,7 @@ class ModelManifest(Record):
     validation_items: int
     held_out_items: int
     metrics: list[Metric]
+    judgement: Judgement | None = Field(default=None, description="Whether the transfer helped.")
     parity: Parity
     versions: dict[str, str] = Field(description="Python and library versions.")
     hardware: dict[str, str]
@@ -88,6 +99,13 @@ class ModelFile(Record):
     offset: int = Field(exclude=True, default=0)
 
 
+class Publication(Record):
+    """That somebody said: this model may be used."""
+
+    at: datetime
+    override: str | None = Field(default=None, description="Why it was published although its verdict is `harmful`.")
+
+
 class Model(Record):
     """A model in the service's books."""
 
@@ -98,6 +116,10 @@ class Model(Record):
     method: str
     classes: list[str]
     metrics: dict[str, float]
+    modality: Modality = "image"
+    problem: Problem = "classification"
+    verdict: Verdict | None = None
+    publication: Publication | None = None
     bytes: int = Field(description="Size of the bundle.")
     sha256: Sha256 = Field(description="SHA-256 of the bundle.")
     files: list[ModelFile]
@@ -109,6 +131,20 @@ class ImageItem(Record):
     """One image in a JSON prediction request."""
 
     image: str = Field(description="The image file's bytes in base64, with or without a `data:` prefix.")
+    name: str | None = Field(default=None, max_length=256)
+
+
+class TextItem(Record):
+    """One text in a JSON prediction request."""
+
+    text: str
+    name: str | None = Field(default=None, max_length=256)
+
+
+class RowItem(Record):
+    """One row of a table in a JSON prediction request: columns that are left out are missing values."""
+
+    row: dict[str, str | float | bool | None]
     name: str | None = Field(default=None, max_length=256)
 
 
@@ -128,13 +164,17 @@ class ItemError(Record):
 
 
 class Prediction(Record):
-    """The answer for one item; exactly one of `label` and `error` is set."""
+    """The answer for one item: `label`, `labels` or `value`, as the model's problem asks; or an `error`."""
 
     index: int
     name: str | None = None
     label: str | None = None
     probability: float | None = None
     top: list[LabelScore] = []
+    labels: list[str] | None = Field(default=None, description="Multi-label: all classes above one half.")
+    value: float | None = Field(default=None, description="Regression: the predicted number.")
+    low: float | None = Field(default=None, description="Regression: nine of ten values lie between `low` and `high`.")
+    high: float | None = None
     error: ItemError | None = None
 
 

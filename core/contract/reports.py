@@ -5,13 +5,17 @@ from typing import Literal
 from pydantic import Field
 
 from core.contract.base import Record
+from core.contract.datasets import Modality, Problem
 from core.contract.jobs import Step
+from core.contract.verdicts import Arm, Judgement
 
 
 class Metric(Record):
     """A figure on held-out items with its 95 % interval."""
 
-    name: Literal["accuracy", "macro_f1", "nll", "ece"]
+    name: Literal["accuracy", "macro_f1", "nll", "ece", "micro_f1", "average_precision", "rmse", "mae", "r2"] = Field(
+        description="Multi-label: `accuracy` is the share of items with exactly the right classes."
+    )
     value: float
     low: float | None = None
     high: float | None = None
@@ -40,7 +44,7 @@ class ReliabilityBin(Record):
 class Calibration(Record):
     """Temperature scaling (Guo et al., ICML 2017), fitted on the validation split."""
 
-    temperature: float
+    temperature: float = Field(description="1 for a regression.")
     fitted_on: int = Field(description="Items it was fitted on.")
     ece_before: float = Field(description="Expected calibration error on the held-out items, 15 bins.")
     ece_after: float
@@ -54,6 +58,7 @@ class CurvePoint(Record):
     train_loss: float | None = None
     validation_loss: float | None = None
     validation_accuracy: float | None = None
+    validation_score: float | None = Field(default=None, description="Micro-F1 (multi-label) or R2 (regression).")
 
 
 class Mistake(Record):
@@ -62,7 +67,45 @@ class Mistake(Record):
     name: str
     truth: str
     predicted: str
-    confidence: float
+    confidence: float | None = Field(default=None, description="None for a regression: the largest errors come first.")
+
+
+class ScatterPoint(Record):
+    """A held-out item of a regression."""
+
+    truth: float
+    predicted: float
+
+
+class Candidate(Record):
+    """A base model in a ranking."""
+
+    base_model: str
+    title: str
+    rank: int
+    score: float = Field(description="What the ranking is by: cross-validated accuracy (R2) of probe and kNN.")
+    probe: float | None = Field(default=None, description="Cross-validated accuracy of a linear probe.")
+    knn: float | None = Field(default=None, description="Leave-one-out accuracy of the nearest neighbours.")
+    logme: float | None = None
+    h_score: float | None = None
+    seconds: float | None = Field(default=None, description="To embed all items that were looked at.")
+    items_per_second: float | None = None
+    memory_bytes: int | None = None
+    parameters: int = 0
+    state: Literal["measured", "failed", "skipped"] = "measured"
+    note: str = ""
+
+
+class Ranking(Record):
+    """Base models in the order of how well they suit the data."""
+
+    candidates: list[Candidate]
+    items: int
+    folds: int
+    agreement: dict[str, float] = Field(
+        description="Weighted Kendall tau of each score with the ranking; 1 is full agreement, 0 none."
+    )
+    sentence: str
 
 
 class Report(Record):
@@ -70,7 +113,10 @@ class Report(Record):
 
     version: Literal[1] = 1
     job_id: str
-    model_id: str
+    model_id: str | None = Field(description="Null where the job makes no model.")
+    modality: Modality = "image"
+    problem: Problem = "classification"
+    target: str | None = None
     method: str
     base_model: str
     classes: list[str]
@@ -80,8 +126,14 @@ class Report(Record):
     held_out_items: int
     metrics: list[Metric]
     class_table: list[ClassRow]
-    confusion: list[list[int]] = Field(description="Rows: truth; columns: prediction; order of `classes`.")
-    calibration: Calibration
+    confusion: list[list[int]] = Field(
+        default=[], description="Rows: truth; columns: prediction; order of `classes`. Of `classification` only."
+    )
+    calibration: Calibration | None = None
+    scatter: list[ScatterPoint] = Field(default=[], max_length=1000)
+    arms: list[Arm] = []
+    judgement: Judgement | None = None
+    ranking: Ranking | None = None
     curve_axis: Literal["epoch", "log10_regularisation"]
     curve: list[CurvePoint] = []
     mistakes: list[Mistake] = Field(default=[], max_length=20)

@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 from PIL import Image
 
 from core.contract.datasets import DatasetManifest
+from core.modality import preparers
 from core.modality.errors import CorruptContentError, UnreadableItemError
 from core.modality.image import decode
 
@@ -88,6 +89,10 @@ class DatasetReader:
         if hashlib.sha256(data).hexdigest() != item.sha256:
             raise _corrupt(item.name)
         return data
+
+    def item(self, index: int) -> Any:
+        """The item decoded as its modality says: an upright RGB image, a text, or a row {column: value}."""
+        return preparers.decode(self.manifest.modality, self.read(index))
 
     def image(self, index: int, *, max_pixels: int = sys.maxsize) -> Image.Image:
         """The item as an upright RGB image, as `core.modality.image.decode` makes it.

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
 
 from core.contract.base import now
-from core.contract.datasets import Dataset, DatasetManifest, DatasetReport, DatasetState
+from core.contract.datasets import Dataset, DatasetManifest, DatasetReport, DatasetState, Reading
 from core.contract.errors import ErrorBody, NotFoundError
 from core.store import garbage, leases
 from core.store.database import clock
@@ -43,6 +43,8 @@ def _record(row: Row[Any]) -> Dataset:
         name=row.name,
         state=row.state,
         modality=row.modality,
+        problem=row.problem,
+        reading=row.reading or Reading(),
         labelled=row.labelled,
         classes=row.classes,
         items=row.items,
@@ -142,6 +144,7 @@ def mark_ready(
             state="ready",
             ready_at=now(),
             modality=manifest.modality,
+            problem=manifest.problem if manifest.labelled else None,
             labelled=manifest.labelled,
             classes=manifest.classes,
             items=len(manifest.items),

@@ -44,7 +44,7 @@ def add(
         "state": "queued",
         "spec": spec.model_dump(mode="json"),
         "method": spec.method.name,
-        "base_model": spec.base_model,
+        "base_model": spec.base_model or "",  # the API names it; without a name the engine takes the default
         "source_id": spec.source,
         "evaluation_id": spec.evaluation,
         "steps": [],
@@ -224,14 +224,17 @@ def record(
     *,
     progress: Progress | None = None,
     steps: list[Step] | None = None,
+    resolved: dict[str, Any] | None = None,
 ) -> None:
-    """Write what a running job reported: its events, and the progress and steps they add up to."""
+    """Write what a running job reported: its events, and the progress, steps and options they add up to."""
     events.append(tx, fence.id, new, fence=fence)
     values: dict[str, Any] = {}
     if progress is not None:
         values["progress"] = progress.model_dump(mode="json")
     if steps is not None:
         values["steps"] = [step.model_dump(mode="json") for step in steps]
+    if resolved is not None:
+        values["resolved"] = resolved
     if values:
         tx.execute(update(jobs).where(_own(fence)).values(values))
 

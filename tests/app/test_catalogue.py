@@ -4,7 +4,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from core.catalogue import cards
-from core.contract.jobs import DEFAULT_BASE_MODEL, JobSpec
+from core.contract.jobs import DEFAULT_BASE_MODELS, JobSpec
 from core.contract.methods import METHODS
 
 
@@ -22,7 +22,7 @@ def test_base_models_are_listed_smallest_first(sqlite_client: TestClient) -> Non
     found = sqlite_client.get("/base-models").json()["data"]
     assert [card["id"] for card in found] == [card.id for card in cards()]
     assert [card["parameters"] for card in found] == sorted(card["parameters"] for card in found)
-    assert DEFAULT_BASE_MODEL in {card["id"] for card in found}
+    assert DEFAULT_BASE_MODELS["image"] in {card["id"] for card in found}
     for card in found:
         assert sqlite_client.get(f"/base-models/{card['id']}").json() == card
 

@@ -7,7 +7,7 @@ import pytest
 from core.catalogue import cards, find, is_timm
 from core.contract.base_models import BaseModelCard
 from core.contract.errors import InvalidRequestError
-from core.contract.jobs import DEFAULT_BASE_MODEL
+from core.contract.jobs import DEFAULT_BASE_MODELS
 
 CARDS = cards()
 
@@ -15,7 +15,7 @@ CARDS = cards()
 def test_the_catalogue_has_cards_smallest_first_and_the_default_among_them() -> None:
     assert len(CARDS) >= 10
     assert [card.parameters for card in CARDS] == sorted(card.parameters for card in CARDS)
-    assert find(DEFAULT_BASE_MODEL).weights.source == "package", "the default must work without a network"
+    assert find(DEFAULT_BASE_MODELS["image"]).weights.source == "package", "the default must work without a network"
 
 
 def test_every_file_is_a_card_of_its_own_name() -> None:

@@ -80,7 +80,7 @@ class _Blind:
     def __len__(self) -> int:
         return 9
 
-    def image(self, index: int) -> Image.Image:
+    def item(self, index: int) -> Image.Image:
         raise AssertionError(f"item {index} was read")
 
 
@@ -193,7 +193,7 @@ def _broken(base: Backbone) -> Callable[[], nn.Module]:
 def test_figures_that_are_not_finite_are_refused_and_not_kept(
     base: Backbone, reader: DatasetReader, tmp_path: Path
 ) -> None:
-    items, watch = features._Items([reader], base.card.prepare), features._Watch(9, None, None)
+    items, watch = features._Items([reader], base.preparer()), features._Watch(9, None, None)
     broken = Opened(base.identity, _broken(base))
     assert not np.isfinite(
         features._with_torch(broken, items, torch.device("cpu"), 1, watch, shards=_shards(tmp_path))
@@ -210,7 +210,7 @@ def test_a_network_with_damaged_weights_fails_the_job(base: Backbone, tmp_path: 
 
 def test_the_torch_path_agrees_within_half_precision(base: Backbone, reader: DatasetReader, tmp_path: Path) -> None:
     """What a GPU runs, run here on the CPU's own half precision."""
-    items, watch = features._Items([reader], base.card.prepare), features._Watch(9, None, None)
+    items, watch = features._Items([reader], base.preparer()), features._Watch(9, None, None)
     found = features._with_torch(base, items, torch.device("cpu"), 2, watch, shards=_shards(tmp_path))
     expected = _by_torch(base, reader)
     assert found.dtype == np.float32
@@ -225,7 +225,7 @@ def test_the_torch_path_embeds_again_where_half_precision_overflows(
     with torch.no_grad():
         next(module.parameters()).mul_(3e5)
     loud = Opened(base.identity, lambda: module)
-    items, watch = features._Items([reader], base.card.prepare), features._Watch(9, None, None)
+    items, watch = features._Items([reader], base.preparer()), features._Watch(9, None, None)
     found = features._with_torch(loud, items, torch.device("cpu"), 2, watch, shards=_shards(tmp_path))
     assert np.abs(found).max() > 65504, "the test must go beyond half precision"
     np.testing.assert_allclose(found, _by_torch(loud.backbone(), reader), rtol=1e-3, atol=1e-3 * np.abs(found).max())

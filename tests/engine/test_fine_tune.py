@@ -50,7 +50,7 @@ def training(shop, **options):
     head = Head(np.zeros((2, backbone.card.width), dtype=np.float32), np.zeros(2, dtype=np.float32))
     chosen = FineTune(**options)
     norms = still_norms(chosen, 5000)
-    return backbone, NetworkTraining(backbone, head.as_module(), chosen, still_norms=norms), chosen
+    return backbone, NetworkTraining(backbone, head.as_module(), chosen, "classification", still_norms=norms), chosen
 
 
 def one_step(method, options):
@@ -58,7 +58,7 @@ def one_step(method, options):
     rule = optimiser(method, options)
     method.train()
     images = torch.randn(4, 3, 160, 160, generator=torch.Generator().manual_seed(1))
-    sum(method.loss(Batch(images, torch.tensor([0, 1, 0, 1]))).values()).backward()
+    sum(method.loss(Batch((images,), torch.tensor([0, 1, 0, 1]))).values()).backward()
     rule.step()
 
 
@@ -179,10 +179,12 @@ def test_without_validation_items_the_last_weights_are_kept(shop):
 
 def test_outputs_that_explode_are_told():
     head = Head(np.ones((2, 3), dtype=np.float32), np.zeros(2, dtype=np.float32))
-    method, labels = HeadTraining(head.as_module(), 0.0), np.array([0, 1])
-    assert fine_tune.validation(method, np.eye(2, 3, dtype=np.float32), labels).loss == pytest.approx(np.log(2))
+    method, labels = HeadTraining(head.as_module(), 0.0, "classification"), np.array([0, 1])
+    assert fine_tune.validation(method, np.eye(2, 3, dtype=np.float32), labels, "classification").loss == pytest.approx(
+        np.log(2)
+    )
     with pytest.raises(JobError) as caught:
-        fine_tune.validation(method, np.full((2, 3), 3e38, dtype=np.float32), labels)
+        fine_tune.validation(method, np.full((2, 3), 3e38, dtype=np.float32), labels, "classification")
     assert caught.value.code == "non_finite_loss"
     assert "head_lr" in (caught.value.hint or "")
 
@@ -264,4 +266,4 @@ def test_label_smoothing_is_used(shop):
     logits = torch.tensor([[2.0, -2.0]] * 2)
     for method, amount in ((plain, 0.0), (smooth, 0.2)):
         expected = nn.functional.cross_entropy(logits, labels, label_smoothing=amount)
-        torch.testing.assert_close(method.loss(Batch(images, labels))["cross_entropy"], expected)
+        torch.testing.assert_close(method.loss(Batch((images,), labels))["task"], expected)

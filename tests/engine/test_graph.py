@@ -11,7 +11,7 @@ from torchvision.models import VisionTransformer
 
 from core.catalogue import find
 from core.contract.errors import JobError
-from core.contract.jobs import DEFAULT_BASE_MODEL
+from core.contract.jobs import DEFAULT_BASE_MODELS
 from worker.engine.backbones import Backbone, Opened, load, open_base
 from worker.engine.cache import CacheFolder
 from worker.engine.graph import OPSET, backbone_files, backbone_graph, export_whole, join_head
@@ -62,11 +62,11 @@ def test_a_transformer_is_exported(tmp_path: Path) -> None:
     images = _images(3)
     with torch.inference_mode():
         logits = _head("l2", 768)(module(torch.from_numpy(images)).numpy())
-    assert check(tmp_path / "model.onnx", _softmax(logits), images).max_abs_difference < 1e-4
+    assert check(tmp_path / "model.onnx", _softmax(logits), {"image": images}).max_abs_difference < 1e-4
 
 
 def test_the_default_base_model_with_its_real_weights_is_exported(cache: CacheFolder) -> None:
-    backbone = load(DEFAULT_BASE_MODEL, weights_dir=None)
+    backbone = load(DEFAULT_BASE_MODELS["image"], weights_dir=None)
     images = _images(3)
     found = open_session(backbone_graph(backbone, cache)).run(["embedding"], {"image": images})[0]
     with torch.inference_mode():
@@ -90,7 +90,7 @@ def test_a_joined_head_equals_torch_and_numpy(
     np.testing.assert_allclose(logits, expected_logits, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(head(embedding), logits, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(probabilities, _softmax(logits), atol=1e-6)
-    assert check(out, _softmax(expected_logits), images).max_abs_difference < 1e-4
+    assert check(out, _softmax(expected_logits), {"image": images}).max_abs_difference < 1e-4
 
 
 def test_the_joined_graph_has_the_promised_form(graph: Path, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_network_trained_as_a_whole_is_exported(tmp_path: Path) -> None:
     export_whole(base.module, head, TEMPERATURE, base.card, tmp_path / "model.onnx")
     with torch.inference_mode():
         logits = head(base.module(torch.from_numpy(images)).numpy())
-    parity = check(tmp_path / "model.onnx", _softmax(logits), images)
+    parity = check(tmp_path / "model.onnx", _softmax(logits), {"image": images})
     assert (parity.items, parity.tolerance) == (2, 1e-4)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
@@ -163,7 +163,7 @@ def test_a_graph_that_disagrees_fails_the_job(fault: str, graph: Path, squeezene
     else:
         reference = reference[:, :4]
     with pytest.raises(JobError) as caught:
-        check(tmp_path / "model.onnx", reference, images)
+        check(tmp_path / "model.onnx", reference, {"image": images})
     assert caught.value.code == "parity_failed"
 
 

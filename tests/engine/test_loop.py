@@ -31,7 +31,7 @@ class Linear:
 
     def loss(self, batch: Batch):
         self.steps += 1
-        return {"cross_entropy": nn.functional.cross_entropy(self.module(batch.inputs), batch.labels)}
+        return {"cross_entropy": nn.functional.cross_entropy(self.module(*batch.inputs), batch.labels)}
 
     def deployable(self):
         return self.module.as_head()
@@ -89,7 +89,7 @@ def test_the_best_weights_come_back(data):
 
     def validate():
         seen.append(weights(method))
-        return Validation(loss=[5, 4, 1, 3, 2, 6][len(seen) - 1], accuracy=0.5)
+        return Validation(loss=[5, 4, 1, 3, 2, 6][len(seen) - 1], score=0.5)
 
     outcome = run(method, data, validate=validate)
     assert outcome.best_epoch == 2

@@ -14,7 +14,7 @@ from core.contract.methods import FineTune
 from tests.builders import folder_zip
 from tests.engine.jobs import Workshop
 from tests.engine.test_loop import Linear, run
-from worker.engine import feeds
+from worker.engine import images
 from worker.engine.door import CancelledError, SuspendedError
 from worker.engine.loading import in_order, workers
 from worker.engine.loop import _Run
@@ -115,7 +115,7 @@ def test_one_image_that_does_not_fit_ends_the_job_with_what_was_measured(shop, s
 
 
 def test_validation_halves_likewise(shop, source, monkeypatch):
-    plain = feeds.to_inputs
+    plain = images.to_inputs
 
     def to_inputs(pixels, config):
         if len(pixels) > 1 and torch.is_inference_mode_enabled():
@@ -123,7 +123,7 @@ def test_validation_halves_likewise(shop, source, monkeypatch):
         return plain(pixels, config)
 
     whole = shop.run(FineTune(**FAST), source)
-    monkeypatch.setattr(feeds, "to_inputs", to_inputs)
+    monkeypatch.setattr(images, "to_inputs", to_inputs)
     result = shop.run(FineTune(**FAST), source)
     assert any("at a time in validation: goes on with 1." in data["text"] for data in shop.said("message"))
     for found, expected in zip(result.report.curve, whole.report.curve, strict=True):
@@ -180,7 +180,7 @@ def test_gradients_that_are_no_numbers_end_the_job_before_a_step():
     class Steep(Linear):
         def loss(self, batch):
             # The loss is finite, its gradient is not: sqrt has no slope at zero.
-            return {"steep": torch.sqrt((self.module(batch.inputs) * 0).sum())}
+            return {"steep": torch.sqrt((self.module(*batch.inputs) * 0).sum())}
 
     method = Steep()
     before = method.module.weight.detach().clone()
@@ -195,7 +195,7 @@ def test_the_hint_names_the_rates():
     method, options = Linear(), FineTune(head_lr=7.5, backbone_lr=0.25, warmup=0.05)
     features = np.full((2, 4), 3e38, dtype=np.float32)
     with pytest.raises(JobError) as caught:
-        fine_tune.validation(method, features, np.array([0, 1]), fine_tune._remedy(options))
+        fine_tune.validation(method, features, np.array([0, 1]), "classification", fine_tune._remedy(options))
     for value in ("(it was 7.5)", "(0.25)", "(0.05 of the steps)"):
         assert value in (caught.value.hint or "")
 

@@ -48,7 +48,7 @@ def dropout():
     plain = NetworkTraining.loss
 
     def loss(self, batch):
-        return plain(self, type(batch)(nn.functional.dropout(batch.inputs, 0.1), batch.labels))
+        return plain(self, type(batch)((nn.functional.dropout(batch.inputs[0], 0.1),), batch.labels))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(NetworkTraining, "loss", loss)
@@ -190,9 +190,9 @@ def test_a_probe_runs_anew_and_gives_the_same(shop, source):
 class _Counting(DatasetReader):
     read_items: list[int] = []
 
-    def image(self, index):
+    def item(self, index):
         self.read_items.append(index)
-        return super().image(index)
+        return super().item(index)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from core.contract.base import new_id
 from core.contract.errors import GraftError, InvalidRequestError
-from core.contract.jobs import DEFAULT_BASE_MODEL, JobSpec
+from core.contract.jobs import JobSpec
 from core.contract.methods import METHODS
 from core.contract.reports import Report
 from core.modality.ingest import ingest
@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--evaluation", type=Path, help="folder or archive to measure on, all of it")
     parser.add_argument("--method", default="linear_probe", choices=sorted(METHODS))
     parser.add_argument("--options", default="{}", metavar="JSON", help="the method's options, e.g. '{\"epochs\": 5}'")
-    parser.add_argument("--base-model", default=DEFAULT_BASE_MODEL, help="a card's id or `timm:<name>`")
+    parser.add_argument("--base-model", help="a card's id, `timm:<name>` or `hf:<name>`; default: the modality's")
     parser.add_argument("--out", type=Path, required=True, help="folder for model.zip and report.json")
     parser.add_argument("--cache", type=Path, help="folder for features and graphs, to be used again")
     parser.add_argument("--weights", type=Path, help="folder with weights files")

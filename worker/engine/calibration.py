@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from worker.engine.metrics import Floats, Ints, nll
+from core.contract.datasets import Problem
+from worker.engine.metrics import Floats, Ints
+from worker.engine.problems import Targets, nll
 
 BINS = 15
 LOWEST, HIGHEST = 0.02, 50.0
@@ -43,18 +45,20 @@ def reliability(probabilities: Floats, labels: Ints, bins: int = BINS) -> Reliab
     )
 
 
-def fit_temperature(logits: Floats, labels: Ints) -> float:
+def fit_temperature(logits: Floats, labels: Targets, problem: Problem = "classification") -> float:
     """The temperature that minimises the negative log likelihood of `labels` (n,) under softmax(logits / T).
+
+    For `multi_label` it is that of the sigmoid; a regression's is 1.
 
     A standard normal prior on log T (the weight of a single item) keeps it finite where every item is right, when
     the likelihood alone would drive T to zero. Without items T is 1.
     """
     n = len(labels)
-    if n == 0:
+    if n == 0 or problem == "regression":
         return 1.0
 
     def objective(log_t: float) -> float:
-        return nll(logits, labels, math.exp(log_t)) + 0.5 * log_t * log_t / n
+        return nll(problem, logits, labels, math.exp(log_t)) + 0.5 * log_t * log_t / n
 
     found = minimize_scalar(
         objective, bounds=(math.log(LOWEST), math.log(HIGHEST)), method="bounded", options={"xatol": 1e-4}
@@ -62,6 +66,6 @@ def fit_temperature(logits: Floats, labels: Ints) -> float:
     return math.exp(float(found.x))
 
 
-def calibrated_nll(logits: Floats, labels: Ints) -> float:
+def calibrated_nll(logits: Floats, labels: Targets, problem: Problem = "classification") -> float:
     """Negative log likelihood after the best temperature: what the scale of the logits cannot put right."""
-    return nll(logits, labels, fit_temperature(logits, labels))
+    return nll(problem, logits, labels, fit_temperature(logits, labels, problem))

@@ -7,11 +7,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from core.contract.datasets import SPLITS, DatasetManifest, Split
+from core.contract.datasets import SPLITS, DatasetManifest, Item, Problem, Split
 from core.contract.errors import JobError
 from core.contract.models import DataUse
 from core.modality.reader import DatasetReader
+from worker.engine import problems
 from worker.engine.door import DataRef, Inputs
+from worker.engine.problems import Targets, TargetScale
 
 Role = Literal["source", "evaluation"]
 _NAMED = 5  # classes named in a message
@@ -41,11 +43,15 @@ class Collection:
 
 @dataclass(frozen=True)
 class Items:
-    """Some items of one collection; labels index the source's classes."""
+    """Some items of one collection.
+
+    `labels` are what `worker.engine.problems` calls targets: classes of the source by number (n,), zeros and ones for
+    each class (n, C), or standardised values (n, 1).
+    """
 
     collection: Collection
     indices: NDArray[np.int64]
-    labels: NDArray[np.int64]
+    labels: Targets
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -68,6 +74,19 @@ class JobData:
     validation: Items
     held_out: Items
     collections: list[Collection]
+    problem: Problem = "classification"
+    scale: TargetScale | None = None
+    """Of a regression."""
+
+    @property
+    def source(self) -> DatasetManifest:
+        """What is learnt from."""
+        return self.collections[0].manifest
+
+    @property
+    def outputs(self) -> int:
+        """Number of logits, C."""
+        return problems.outputs(self.problem, self.classes)
 
     @property
     def evaluated_on(self) -> Literal["test_split", "evaluation_dataset"]:
@@ -96,7 +115,8 @@ def read(inputs: Inputs) -> JobData:
 
     Without an evaluation data set the source's splits are used as they are. With one, all its items are held out, and
     the source's test split is trained on, too. Raises `JobError`: `labels_required`, `too_few_classes`,
-    `no_training_items`, `class_without_items`, `classes_differ`, `no_held_out_items`.
+    `no_training_items`, `class_without_items`, `constant_target`, `classes_differ`, `problems_differ`,
+    `no_held_out_items`.
     """
     source = _open(inputs.source, "source")
     collections = [source]
@@ -119,37 +139,109 @@ def _open(ref: DataRef, role: Role) -> Collection:
 
 
 def _labelled(collection: Collection) -> None:
-    manifest = collection.manifest
-    if not manifest.labelled or any(item.label is None for item in manifest.items):
+    if not collection.manifest.labelled or not all(_has_target(item) for item in collection.manifest.items):
         raise JobError(
             f"The {collection.role} data set has no labels.",
             code="labels_required",
             param=collection.role,
-            hint="Upload a zip with one folder per class.",
+            hint="Upload a zip with one folder per class, or a table with a column of labels.",
         )
 
 
-def _split(source: Collection, evaluation: Collection | None, collections: list[Collection]) -> JobData:
-    own = np.arange(len(source.manifest.classes))
-    training: tuple[Split, ...] = ("train",) if evaluation is None else ("train", "test")
-    if evaluation is None:
-        held_out = _select(source, ("test",), own)
-    else:
-        _labelled(evaluation)
-        held_out = _select(evaluation, SPLITS, _mapping(evaluation, source))
-    return JobData(
-        classes=source.manifest.classes,
-        train=_select(source, training, own),
-        validation=_select(source, ("validation",), own),
-        held_out=held_out,
-        collections=collections,
+def _has_target(item: Item) -> bool:
+    return item.label is not None or item.labels is not None or item.value is not None
+
+
+def _alike(source: Collection, evaluation: Collection) -> None:
+    """Refuse to measure on another kind of data, or on answers to another question."""
+    ours, theirs = source.manifest, evaluation.manifest
+    if (ours.modality, ours.problem) == (theirs.modality, theirs.problem):
+        return
+    raise JobError(
+        f"The evaluation data set is {theirs.modality}, {theirs.problem}; the source is {ours.modality}, "
+        f"{ours.problem}.",
+        code="problems_differ",
+        param="evaluation",
+        hint="Upload it again in the source's form; `modality` and `problem` say how a table is to be read.",
     )
 
 
-def _select(collection: Collection, splits: tuple[Split, ...], mapping: NDArray[np.int64]) -> Items:
-    chosen = [(i, item.label) for i, item in enumerate(collection.manifest.items) if item.split in splits]
-    pairs = np.array(chosen, dtype=np.int64).reshape(-1, 2)
-    return Items(collection, pairs[:, 0], mapping[pairs[:, 1]])
+def _split(source: Collection, evaluation: Collection | None, collections: list[Collection]) -> JobData:
+    training: tuple[Split, ...] = ("train",) if evaluation is None else ("train", "test")
+    scale = _scale(source, training) if source.manifest.problem == "regression" else None
+    own = _Reader(np.arange(len(source.manifest.classes)), len(source.manifest.classes), scale)
+    if evaluation is None:
+        held_out = own.select(source, ("test",))
+    else:
+        _labelled(evaluation)
+        _alike(source, evaluation)
+        held_out = _Reader(_mapping(evaluation, source), own.classes, scale).select(evaluation, SPLITS)
+    return JobData(
+        classes=source.manifest.classes,
+        train=own.select(source, training),
+        validation=own.select(source, ("validation",)),
+        held_out=held_out,
+        collections=collections,
+        problem=source.manifest.problem,
+        scale=scale,
+    )
+
+
+def _scale(source: Collection, training: tuple[Split, ...]) -> TargetScale:
+    """Mean and spread of the training values: what the validation and the test split say stays out of it."""
+    values = [item.value for item in source.manifest.items if item.split in training]
+    found = np.array([value for value in values if value is not None], dtype=np.float64)
+    spread = float(found.std()) if len(found) else 0.0
+    if len(found) and spread <= 1e-12 * max(1.0, float(np.abs(found).max())):
+        raise JobError(
+            f"All training items have the same value, {found[0]:g}: there is nothing to learn.",
+            code="constant_target",
+            param="source",
+            hint="Check that the right column is the target.",
+        )
+    return TargetScale(float(found.mean()) if len(found) else 0.0, spread or 1.0)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Takes items and their targets out of a collection."""
+
+    mapping: NDArray[np.int64]
+    """For each class of the collection its number in the source."""
+    classes: int
+    """Of the source."""
+    scale: TargetScale | None
+
+    def select(self, collection: Collection, splits: tuple[Split, ...]) -> Items:
+        """The items of those splits."""
+        items = collection.manifest.items
+        indices = np.array([i for i, item in enumerate(items) if item.split in splits], dtype=np.int64)
+        return Items(collection, indices, self._targets(collection.manifest, [items[i] for i in indices]))
+
+    def _targets(self, manifest: DatasetManifest, items: list[Item]) -> Targets:
+        if manifest.problem == "classification":
+            return self.mapping[np.array([item.label for item in items], dtype=np.int64)]
+        if manifest.problem == "multi_label":
+            found = np.zeros((len(items), self.classes), dtype=np.float32)
+            for row, item in enumerate(items):
+                found[row, self.mapping[item.labels or []]] = 1
+            return found
+        assert self.scale is not None
+        values = np.array([[item.value] for item in items], dtype=np.float64).reshape(-1, 1)
+        return ((values - self.scale.mean) / self.scale.std).astype(np.float32)
+
+
+def select(
+    collection: Collection, splits: tuple[Split, ...], classes: list[str]
+) -> tuple[Items, TargetScale | None]:
+    """Items of a collection by themselves, with the scale of their values where it is a regression.
+
+    `classes` are those that the targets are to count in; they must hold all of the collection's.
+    """
+    manifest = collection.manifest
+    scale = _scale(collection, splits) if manifest.problem == "regression" else None
+    mapping = np.array([classes.index(name) for name in manifest.classes], dtype=np.int64)
+    return _Reader(mapping, len(classes), scale).select(collection, splits), scale
 
 
 def _mapping(evaluation: Collection, source: Collection) -> NDArray[np.int64]:
@@ -168,7 +260,7 @@ def _mapping(evaluation: Collection, source: Collection) -> NDArray[np.int64]:
 
 
 def _check(data: JobData) -> None:
-    if len(data.classes) < 2:
+    if data.problem == "classification" and len(data.classes) < 2:
         raise JobError(
             f"There is only one class, {data.classes[0]!r}: nothing can be told apart.",
             code="too_few_classes",
@@ -182,7 +274,7 @@ def _check(data: JobData) -> None:
             param="source",
             hint="Put items into a `train` folder, or upload plain class folders and let the service split them.",
         )
-    empty = np.flatnonzero(np.bincount(data.train.labels, minlength=len(data.classes)) == 0)
+    empty = np.flatnonzero(class_counts(data) == 0)
     if len(empty):
         raise JobError(
             f"No training items for {_names([data.classes[number] for number in empty])}.",
@@ -197,6 +289,15 @@ def _check(data: JobData) -> None:
             param="evaluation",
             hint="Add items to the source's `test` folder, or give an `evaluation` data set.",
         )
+
+
+def class_counts(data: JobData) -> NDArray[np.int64]:
+    """Training items of each class (C,); of a regression, which has none, (0,)."""
+    if data.problem == "classification":
+        return np.bincount(data.train.labels, minlength=len(data.classes))
+    if data.problem == "multi_label":
+        return np.asarray(data.train.labels.sum(axis=0), dtype=np.int64)
+    return np.empty(0, dtype=np.int64)
 
 
 def _names(names: list[str]) -> str:

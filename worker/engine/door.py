@@ -30,6 +30,8 @@ class Inputs:
     evaluation: DataRef | None = None
     parent: Path | None = None
     """Bundle (zip) of the user's own model that the job starts from, if it does."""
+    former: DataRef | None = None
+    """What that model was measured on, where it is still there: how much of it is forgotten is told."""
     checkpoint: Path | None = None
     """What an earlier attempt saved; the run goes on from there and ends as if it had never been broken."""
 
@@ -53,11 +55,11 @@ class Places:
 
 @dataclass(frozen=True)
 class Result:
-    """What a job made. `bundle` is a zip (stored, not compressed) of the model's files."""
+    """What a job made. `bundle` is a stored (not compressed) zip of the model's files; None where there is no model."""
 
-    manifest: ModelManifest
+    manifest: ModelManifest | None
     report: Report
-    bundle: Path
+    bundle: Path | None
 
 
 class Sink(Protocol):
@@ -67,8 +69,8 @@ class Sink(Protocol):
         """Take one event.
 
         `step`: the fields of `Step`; `progress`: those of `Progress`; `metric`: {epoch?, <name>: value};
-        `message`: {text}; `checkpoint`: {file, sha256, bytes, epoch, step}, `file` being a finished, fsynced file in
-        `places.out` that the taker owns from then on.
+        `message`: {text}; `resolved`: {method: its options as used}; `checkpoint`: {file, sha256, bytes, epoch, step},
+        `file` being a finished, fsynced file in `places.out` that the taker owns from then on.
         """
 
 

@@ -4,17 +4,15 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from core.contract.errors import JobError
-from core.contract.prepare import ImagePrepare
-from core.modality.image import prepare
+from core.modality.preparers import Arrays, Preparer
 from worker.engine.backbones.backbone import Base, Identity
 from worker.engine.cache import CacheFolder
 from worker.engine.devices import cores
@@ -26,6 +24,7 @@ from worker.engine.sessions import open_session
 from worker.engine.shards import Shards
 
 Floats = NDArray[np.float32]
+T = TypeVar("T")
 Progress = Callable[[int, int], None]
 
 VERSION = "1"  # rises when the same data and backbone would give other features
@@ -40,7 +39,7 @@ class Reader(Protocol):
     def __len__(self) -> int:
         """Number of items."""
 
-    def image(self, index: int) -> Image.Image:
+    def item(self, index: int) -> Any:
         """One item, decoded."""
 
 
@@ -81,7 +80,7 @@ def embed(
     known = cached(base.identity, key, cache, device)
     if known is not None:
         return known
-    items = _Items([readers] if not isinstance(readers, Sequence) else readers, base.identity.card.prepare)
+    items = _Items([readers] if not isinstance(readers, Sequence) else readers, base.preparer())
     watch = _Watch(len(items), progress, should_stop)
     on_gpu = device is not None and device.type == "cuda"
     name = feature_key(base.identity, key, device)
@@ -110,18 +109,17 @@ def _save(features: Floats, path: Path) -> None:
 class _Items:
     """All readers as one row of network inputs."""
 
-    def __init__(self, readers: Sequence[Reader], config: ImagePrepare) -> None:
+    def __init__(self, readers: Sequence[Reader], preparer: Preparer) -> None:
         self._place = [(reader, index) for reader in readers for index in range(len(reader))]
-        self.config = config
+        self.preparer = preparer
 
     def __len__(self) -> int:
         return len(self._place)
 
-    def batch(self, span: range) -> Floats:
-        """Items of that span, prepared: (n, 3, S, S)."""
-        return np.stack(
-            [prepare(reader.image(index), self.config) for reader, index in self._place[span.start : span.stop]]
-        )
+    def batch(self, span: range) -> Arrays:
+        """Inputs of the items of that span, each (n, …)."""
+        place = self._place[span.start : span.stop]
+        return self.preparer.collate([self.preparer(reader.item(index)) for reader, index in place])
 
     def spans(self, size: int, begin: int) -> Iterator[range]:
         """The row from `begin` on, cut into batches."""
@@ -164,7 +162,8 @@ def _with_onnx(base: Base, items: _Items, cache: CacheFolder, threads: int, watc
     session = open_session(backbone_graph(base, cache), threads=1)
 
     def work(span: range) -> Floats:
-        found: Floats = session.run(["embedding"], {"image": items.batch(span)})[0]
+        feed = dict(zip(items.preparer.names, items.batch(span), strict=True))
+        found: Floats = session.run(["embedding"], feed)[0]
         return found
 
     count = threads or cores()
@@ -189,8 +188,8 @@ def _with_torch(
     module: Any = base.backbone().module  # torch does not type `to` with a device and a memory format
     sizes = AtATime(device, say=lambda before, now: say(_fewer(before, now)))
 
-    def embedding(pixels: Floats) -> Floats:
-        return sizes.attempt(len(pixels), lambda size: _embedded(module, pixels, size, device))
+    def embedding(inputs: Arrays) -> Floats:
+        return sizes.attempt(len(inputs[0]), lambda size: _embedded(module, inputs, size, device))
 
     try:
         module.to(device=device, memory_format=torch.channels_last)
@@ -204,17 +203,23 @@ def _with_torch(
         module.to(device="cpu", memory_format=torch.contiguous_format)
 
 
-def _embedded(module: Any, pixels: Floats, size: int, device: torch.device) -> Floats:
-    """Embeddings of a batch (n, 3, S, S), at most `size` at a time."""
+def _embedded(module: Any, inputs: Arrays, size: int, device: torch.device) -> Floats:
+    """Embeddings of a batch, at most `size` at a time."""
     found = []
-    for chunk in torch.from_numpy(pixels).tensor_split(-(-len(pixels) // size)):
-        images = chunk.to(device).contiguous(memory_format=torch.channels_last)
+    count = -(-len(inputs[0]) // size)
+    for chunk in zip(*(torch.from_numpy(part).tensor_split(count) for part in inputs), strict=True):
+        parts = [_on_device(part, device) for part in chunk]
         with torch.autocast(device.type, torch.float16):
-            embedding = module(images).float()
+            embedding = module(*parts).float()
         if not torch.isfinite(embedding).all():
-            embedding = module(images)
+            embedding = module(*parts)
         found.append(embedding.cpu().numpy())
     return np.concatenate(found)
+
+
+def _on_device(part: torch.Tensor, device: torch.device) -> torch.Tensor:
+    moved = part.to(device)
+    return moved.contiguous(memory_format=torch.channels_last) if moved.ndim == 4 else moved
 
 
 def _fewer(before: int, now: int) -> str:
@@ -224,8 +229,8 @@ def _fewer(before: int, now: int) -> str:
 def _gather(
     base: Base,
     items: _Items,
-    work: Callable[[range], Floats],
-    finish: Callable[[Floats], Floats],
+    work: Callable[[range], T],
+    finish: Callable[[T], Floats],
     *,
     watch: _Watch,
     shards: Shards,
@@ -239,8 +244,9 @@ def _gather(
     spans = items.spans(batch, done)
     try:
         with workers(threads, "embed") as pool:
-            for made in in_order(pool, work, spans, ahead=2 * threads, check=watch.check):
-                found[done : done + len(made)] = finish(made)
+            for raw in in_order(pool, work, spans, ahead=2 * threads, check=watch.check):
+                made = finish(raw)
+                found[done : done + len(made)] = made
                 done += len(made)
                 shards.offer(found, done)
                 watch(len(made))

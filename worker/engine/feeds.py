@@ -3,17 +3,22 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from core.contract.prepare import ImagePrepare
 from worker.engine import augment
+from worker.engine.backbones import Base
+from worker.engine.data import Items
 from worker.engine.images import ImageCache, normalise, to_inputs
 from worker.engine.loading import in_order
 from worker.engine.loop import Batch, Feed
 from worker.engine.memory import AtATime
+from worker.engine.prepared import PreparedItems
 
 Floats = NDArray[np.float32]
 
@@ -33,7 +38,7 @@ def feature_feed(
     def feed(epoch: int, skip: int = 0) -> Iterator[Batch]:
         for part in shuffled(len(labels), batch_size, (seed, epoch))[skip:]:
             chosen = torch.from_numpy(part).to(device)
-            yield Batch(x[chosen], y[chosen])
+            yield Batch((x[chosen],), y[chosen])
 
     return feed
 
@@ -70,7 +75,29 @@ def image_feed(
 
         parts = shuffled(len(images.items), batch_size, (seed, epoch))[skip:]
         for pixels, truth, factors in in_order(pool, make, parts, ahead=ahead, check=check):
-            yield Batch(_on_device(pixels, factors, images, device), truth.to(device, non_blocking=True))
+            yield Batch((_on_device(pixels, factors, images, device),), truth.to(device, non_blocking=True))
+
+    return feed
+
+
+def item_feed(
+    items: PreparedItems,
+    *,
+    batch_size: int,
+    seed: int,
+    device: torch.device,
+    pool: ThreadPoolExecutor,
+    ahead: int,
+    check: Callable[[], None] = lambda: None,
+) -> Feed:
+    """Batches of texts or rows as their preparation makes them."""
+    labels = torch.from_numpy(items.items.labels)
+
+    def feed(epoch: int, skip: int = 0) -> Iterator[Batch]:
+        parts = shuffled(len(items.items), batch_size, (seed, epoch))[skip:]
+        made = in_order(pool, lambda part: (items.load(part), labels[part]), parts, ahead=ahead, check=check)
+        for inputs, truth in made:
+            yield Batch(items.finish(inputs, device), truth.to(device, non_blocking=True))
 
     return feed
 
@@ -87,9 +114,31 @@ def _on_device(pixels: Tensor, factors: Tensor | None, images: ImageCache, devic
     return normalise(values, images.config).contiguous(memory_format=torch.channels_last)
 
 
-def embed_images(
+class Source(Protocol):
+    """Items as a network takes them: `load` in threads, `finish` where the device is fed."""
+
+    @property
+    def items(self) -> Items:
+        """Which items."""
+
+    def load(self, positions: NDArray[np.int64]) -> tuple[Tensor, ...]:
+        """Items of those positions, as they are prepared, on the CPU."""
+
+    def finish(self, inputs: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
+        """The network's inputs on the device."""
+
+
+def source(items: Items, base: Base, *, share: float) -> Source:
+    """Items as the base model prepares them, kept in that share of the memory that is free now."""
+    config = base.identity.card.prepare
+    if isinstance(config, ImagePrepare):
+        return ImageCache(items, config, share=share)
+    return PreparedItems(items, base.preparer(), share=share)
+
+
+def embed_all(
     module: nn.Module,
-    images: ImageCache,
+    source: Source,
     *,
     device: torch.device,
     pool: ThreadPoolExecutor,
@@ -98,25 +147,23 @@ def embed_images(
     check: Callable[[], None] = lambda: None,
     sizes: AtATime | None = None,
 ) -> Floats:
-    """Embeddings (n, D) of images as `prepare` makes them, by a network on `device`, in evaluation mode.
+    """Embeddings (n, D) of items as `prepare` makes them, by a network on `device`, in evaluation mode.
 
     `sizes` is told, and tells the next call, how many go through the network at a time if memory does not suffice.
     """
     module.eval()
     sizes = sizes or AtATime(device)
-    positions = np.arange(len(images.items))
+    positions = np.arange(len(source.items))
     parts = np.array_split(positions, max(1, -(-len(positions) // batch_size)))
 
-    def embedding(pixels: Tensor, size: int) -> list[Floats]:
-        chunks = pixels.tensor_split(max(1, -(-len(pixels) // size)))
-        return [module(to_inputs(chunk.to(device), images.config)).float().cpu().numpy() for chunk in chunks]
-
-    def decoded(part: NDArray[np.int64]) -> Tensor:
-        return _stack([images.centre(int(i)) for i in part])
+    def embedding(inputs: tuple[Tensor, ...], size: int) -> list[Floats]:
+        count = max(1, -(-len(inputs[0]) // size))
+        chunks = zip(*(part.tensor_split(count) for part in inputs), strict=True)
+        return [module(*source.finish(chunk, device)).float().cpu().numpy() for chunk in chunks]
 
     found: list[Floats] = []
     with torch.inference_mode(), torch.autocast(device.type, autocast, enabled=autocast is not None):
-        for pixels in in_order(pool, decoded, parts, ahead=4, check=check):
+        for inputs in in_order(pool, source.load, parts, ahead=4, check=check):
             check()
-            found += sizes.attempt(len(pixels), partial(embedding, pixels))
+            found += sizes.attempt(len(inputs[0]), partial(embedding, inputs))
     return np.concatenate(found)

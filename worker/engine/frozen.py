@@ -34,6 +34,12 @@ class FrozenFeatures:
         """Features (n, D) of the items."""
         return self._of(items.collection)[items.indices]
 
+    def of(self, base: Base) -> "FrozenFeatures":
+        """The same of another base model."""
+        return FrozenFeatures(
+            base, self.cache, device=self.device, threads=self.threads, steps=self._steps, wishes=self._wishes
+        )
+
     def load(self, collections: list[Collection]) -> str:
         """Read or make the features of all data sets; returns a note for the step."""
         made = 0

@@ -24,11 +24,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from core.contract.base_models import BaseModelCard
+from core.contract.datasets import Problem
 from core.contract.errors import JobError
 from worker.engine.backbones.backbone import Base, Identity
+from worker.engine.backbones.signature import shape_key, signature
 from worker.engine.cache import CacheFolder
 from worker.engine.heads import EPSILON, Head
-from worker.engine.sessions import try_graph
+from worker.engine.sessions import Feed, try_graph
 
 OPSET = 18
 _FORM = "1"  # rises when graphs made here change
@@ -40,7 +42,7 @@ class BackboneFiles:
     """A frozen backbone on disk."""
 
     graph: Path
-    """ONNX, `image` (N, 3, S, S) -> `embedding` (N, D)."""
+    """ONNX, the inputs of `signature` -> `embedding` (N, D)."""
     tensors: Path
     """Safetensors, named `backbone.<name>`."""
 
@@ -67,7 +69,7 @@ def _toolchain() -> str:
 
 
 def _key(identity: Identity) -> str:
-    return f"{_toolchain()}:{identity.key}:{identity.card.prepare.size}"
+    return f"{_toolchain()}:{identity.key}:{shape_key(identity.card.prepare)}"
 
 
 def _save(base: Base, path: Path) -> None:
@@ -82,23 +84,23 @@ def _export(base: Base, path: Path) -> None:
 
 def export_backbone(module: nn.Module, card: BaseModelCard, path: Path) -> None:
     """Write the network as ONNX with a free batch size, checked against torch. The network is moved to the CPU."""
-    size = card.prepare.size
-    image = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    inputs = signature(card.prepare)
+    tried = tuple(torch.cat([part, part.flip(0)[:1]]) for part in inputs.example)
     on_cpu = module.to("cpu").eval()
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 on_cpu,
-                (image,),
-                input_names=["image"],
+                inputs.example,
+                input_names=list(inputs.names),
                 output_names=["embedding"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamic_shapes=inputs.dynamic_shapes(),
                 opset_version=OPSET,
                 dynamo=True,
                 external_data=False,
                 verbose=False,
             )
-            expected = on_cpu(torch.cat([image, image.flip(0)[:1]])).numpy()
+            expected = on_cpu(*tried).numpy()
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         raise JobError(
             f"{card.architecture} cannot be exported to ONNX.",
@@ -110,7 +112,8 @@ def export_backbone(module: nn.Module, card: BaseModelCard, path: Path) -> None:
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
     _write(program.model_proto, path)
-    _same(path, torch.cat([image, image.flip(0)[:1]]).numpy(), expected, card)
+    feed = {name: part.numpy() for name, part in zip(inputs.names, tried, strict=True)}
+    _same(path, feed, expected, card)
 
 
 @contextlib.contextmanager
@@ -129,12 +132,12 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _same(path: Path, images: np.ndarray, expected: np.ndarray, card: BaseModelCard) -> None:
-    ran = try_graph(path, ["embedding"], [images])
+def _same(path: Path, feed: Feed, expected: np.ndarray, card: BaseModelCard) -> None:
+    ran = try_graph(path, ["embedding"], [feed])
     if isinstance(ran, str):
         raise _unequal(card, ran)
     found = ran[0][0]
-    if found.shape != (len(images), card.width) or not np.isfinite(found).all():
+    if found.shape != (len(expected), card.width) or not np.isfinite(found).all():
         raise _unequal(card, f"shape {found.shape}")
     worst = float(np.abs(found - expected).max()) / max(float(np.abs(expected).max()), 1e-6)
     if not worst <= _PARITY:
@@ -150,10 +153,18 @@ def _unequal(card: BaseModelCard, what: str) -> JobError:
     )
 
 
-def join_head(backbone_onnx: Path, head: Head, temperature: float, out: Path) -> None:
+def output_names(problem: Problem) -> list[str]:
+    """What a whole model's graph answers with."""
+    return ["value", "embedding"] if problem == "regression" else ["probabilities", "logits", "embedding"]
+
+
+def join_head(
+    backbone_onnx: Path, head: Head, temperature: float, out: Path, problem: Problem = "classification"
+) -> None:
     """Add a head to an exported backbone by editing the graph, in milliseconds.
 
-    Outputs: `probabilities` = softmax(logits / temperature) and `logits`, both (N, C), and `embedding` (N, D).
+    Outputs: `probabilities` = softmax (for `multi_label` sigmoid) of logits / temperature and `logits`, both (N, C), or
+    for a regression `value` (N, 1); and `embedding` (N, D).
     """
     if not temperature > 0:
         raise ValueError("temperature must be positive")
@@ -162,12 +173,15 @@ def join_head(backbone_onnx: Path, head: Head, temperature: float, out: Path) ->
     width = graph.output[0].type.tensor_type.shape.dim[-1].dim_value
     if width and width != head.width:
         raise ValueError(f"the head takes {head.width} figures, the backbone makes {width}")
-    parts = _head_nodes(head)
+    parts = _head_nodes(head, problem)
     graph.node.extend(parts.nodes)
-    tensors = parts.tensors | {"head.temperature": np.array(temperature, dtype=np.float32)}
+    tensors = parts.tensors
+    if problem != "regression":
+        tensors = tensors | {"head.temperature": np.array(temperature, dtype=np.float32)}
     graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in tensors.items())
     del graph.output[:]
-    for name, size in (("probabilities", head.classes), ("logits", head.classes), ("embedding", head.width)):
+    for name in output_names(problem):
+        size = head.width if name == "embedding" else head.classes
         graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size]))
     _write(model, out)
 
@@ -178,31 +192,32 @@ class _Part:
     tensors: dict[str, np.ndarray]
 
 
-def _head_nodes(head: Head) -> _Part:
-    """Nodes from `embedding` to `probabilities`, with their tensors."""
+def _head_nodes(head: Head, problem: Problem) -> _Part:
+    """Nodes from `embedding` to `probabilities` or `value`, with their tensors."""
     node = helper.make_node
     tensors: dict[str, np.ndarray] = {f"head.{name}": array for name, array in head.tensors().items()}
     before: list[onnx.NodeProto] = []
     start = "embedding"
-    if head.normalise == "l2":
+    if head.mean is not None:
+        before.append(node("Sub", [start, "head.mean"], ["head.centred"]))
+        start = "head.centred"
+    if head.normalise in {"l2", "centred_l2"}:
         tensors |= {"head.epsilon": np.array(EPSILON, dtype=np.float32), "head.axis": np.array([1], dtype=np.int64)}
-        before = [
-            node("ReduceL2", ["embedding", "head.axis"], ["head.norm"], keepdims=1),
+        before += [
+            node("ReduceL2", [start, "head.axis"], ["head.norm"], keepdims=1),
             node("Max", ["head.norm", "head.epsilon"], ["head.safe_norm"]),
-            node("Div", ["embedding", "head.safe_norm"], ["head.input"]),
+            node("Div", [start, "head.safe_norm"], ["head.input"]),
         ]
         start = "head.input"
-    elif head.normalise == "standardise":
-        before = [
-            node("Sub", ["embedding", "head.mean"], ["head.centred"]),
-            node("Div", ["head.centred", "head.scale"], ["head.input"]),
-        ]
+    elif head.scale is not None:
+        before.append(node("Div", [start, "head.scale"], ["head.input"]))
         start = "head.input"
-    after = [
-        node("Gemm", [start, "head.weight", "head.bias"], ["logits"], transB=1),
-        node("Div", ["logits", "head.temperature"], ["head.scaled"]),
-        node("Softmax", ["head.scaled"], ["probabilities"], axis=1),
-    ]
+    answer = "value" if problem == "regression" else "logits"
+    after = [node("Gemm", [start, "head.weight", "head.bias"], [answer], transB=1)]
+    if problem != "regression":
+        after.append(node("Div", ["logits", "head.temperature"], ["head.scaled"]))
+        last = {"op_type": "Sigmoid"} if problem == "multi_label" else {"op_type": "Softmax", "axis": 1}
+        after.append(node(inputs=["head.scaled"], outputs=["probabilities"], **last))
     return _Part(before + after, tensors)
 
 
@@ -221,9 +236,17 @@ def _write(model: onnx.ModelProto, path: Path) -> None:
     path.write_bytes(data)
 
 
-def export_whole(backbone_module: nn.Module, head: Head, temperature: float, card: BaseModelCard, out: Path) -> None:
+def export_whole(
+    backbone_module: nn.Module,
+    head: Head,
+    temperature: float,
+    card: BaseModelCard,
+    out: Path,
+    *,
+    problem: Problem = "classification",
+) -> None:
     """Export a network that was trained as a whole: its backbone afresh, then the head joined to it."""
     with TemporaryDirectory(dir=out.parent) as folder:
         bare = Path(folder) / "backbone.onnx"
         export_backbone(backbone_module, card, bare)
-        join_head(bare, head, temperature, out)
+        join_head(bare, head, temperature, out, problem)

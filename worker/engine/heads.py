@@ -1,6 +1,6 @@
 """The head: what is put on a backbone's embedding to get one logit per class."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 Floats = NDArray[np.float32]
-Normalise = Literal["none", "l2", "standardise"]
+Normalise = Literal["none", "l2", "standardise", "centred_l2"]
 EPSILON = 1e-12  # as torch.nn.functional.normalize
 
 
@@ -17,7 +17,8 @@ EPSILON = 1e-12  # as torch.nn.functional.normalize
 class Head:
     """Normalisation, then an affine map: `logits = weight @ normalise(embedding) + bias`.
 
-    `weight` is (C, D), `bias` is (C,); `mean` and `scale` are (D,) and given for `standardise` alone. All float32.
+    `weight` is (C, D), `bias` is (C,). `standardise` has a `mean` and a `scale`, `centred_l2` (the length is taken about
+    the mean) a `mean`; both are (D,). All float32.
     """
 
     weight: Floats
@@ -30,9 +31,10 @@ class Head:
         classes, width = self.weight.shape
         if self.bias.shape != (classes,):
             raise ValueError(f"bias has shape {self.bias.shape}, not ({classes},)")
-        given = [part is not None for part in (self.mean, self.scale)]
-        if any(given) != all(given) or all(given) != (self.normalise == "standardise"):
-            raise ValueError("mean and scale belong to `standardise`, both of them")
+        if (self.mean is not None) != (self.normalise in {"standardise", "centred_l2"}):
+            raise ValueError("a mean belongs to `standardise` and `centred_l2`, and to nothing else")
+        if (self.scale is not None) != (self.normalise == "standardise"):
+            raise ValueError("a scale belongs to `standardise`, and to nothing else")
         for name, part in self.tensors().items():
             if part.dtype != np.float32 or not np.isfinite(part).all():
                 raise ValueError(f"{name} must be finite float32")
@@ -53,13 +55,18 @@ class Head:
 
     def __call__(self, embedding: Floats) -> Floats:
         """Logits (N, C) of embeddings (N, D), in float32."""
-        x = embedding
-        if self.normalise == "l2":
+        x = embedding if self.mean is None else embedding - self.mean
+        if self.normalise in {"l2", "centred_l2"}:
             x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.float32(EPSILON))
-        elif self.mean is not None and self.scale is not None:
-            x = (x - self.mean) / self.scale
+        elif self.scale is not None:
+            x = x / self.scale
         logits: Floats = x @ self.weight.T + self.bias
         return logits
+
+    def rescaled(self, mean: float, std: float) -> "Head":
+        """The head whose answer is this one's times `std` plus `mean`: a regression's, in the user's own unit."""
+        weight, bias = self.weight * np.float32(std), self.bias * np.float32(std) + np.float32(mean)
+        return replace(self, weight=weight, bias=bias)
 
     def tensors(self) -> dict[str, Floats]:
         """The head's tensors by name: `weight`, `bias` and, where they are, `mean` and `scale`."""
@@ -88,11 +95,11 @@ class HeadModule(nn.Module):
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Logits (N, C) of embeddings (N, D)."""
-        x = embedding
-        if self.normalise == "l2":
+        x = embedding if self.mean is None else embedding - self.mean
+        if self.normalise in {"l2", "centred_l2"}:
             x = nn.functional.normalize(x, dim=1, eps=EPSILON)
-        elif self.mean is not None and self.scale is not None:
-            x = (x - self.mean) / self.scale
+        elif self.scale is not None:
+            x = x / self.scale
         return nn.functional.linear(x, self.weight, self.bias)
 
     def as_head(self) -> Head:

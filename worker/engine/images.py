@@ -47,6 +47,14 @@ class ImageCache:
             self._keep(self._centre, position, known)
         return known
 
+    def load(self, positions: NDArray[np.int64]) -> tuple[Tensor, ...]:
+        """`centre` of several, uint8 (n, size, size, 3)."""
+        return (torch.from_numpy(np.stack([self.centre(int(position)) for position in positions])),)
+
+    def finish(self, inputs: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
+        """Normalised, on the device: float32 (n, 3, size, size)."""
+        return (to_inputs(inputs[0].to(device), self.config),)
+
     def _decode(self, position: int) -> Image.Image:
         return self.items.collection.reader.image(int(self.items.indices[position]))
 

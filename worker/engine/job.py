@@ -7,24 +7,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.contract.jobs import JobSpec, StepName
+from core.contract.base_models import BaseModelCard
+from core.contract.datasets import Modality
+from core.contract.errors import JobError
+from core.contract.jobs import DEFAULT_BASE_MODELS, JobSpec, StepName
 from core.contract.models import ModelManifest
 from worker.engine import devices, export, model_card, notes, records
 from worker.engine.backbones import Base, open_base
 from worker.engine.bundle import write_bundle
 from worker.engine.cache import CacheFolder
 from worker.engine.checkpoint import Checkpoints
-from worker.engine.data import Items, read
+from worker.engine.data import Items, JobData, read
 from worker.engine.door import Inputs, Places, Result, ShouldStop, Sink
-from worker.engine.evaluate import Evaluation, evaluate, temperature
-from worker.engine.feeds import embed_images
+from worker.engine.evaluate import Evaluation, Scale, evaluate, fit_scale
+from worker.engine.feeds import embed_all, source
 from worker.engine.frozen import FrozenFeatures
-from worker.engine.images import ImageCache
 from worker.engine.loading import workers
 from worker.engine.methods import METHODS
-from worker.engine.records import Finished, report
+from worker.engine.records import Finished, finding, report
 from worker.engine.steps import Steps, Wishes
-from worker.engine.task import Task, Trained
+from worker.engine.tables import fit_table
+from worker.engine.task import Finding, Task, Trained
 
 Floats = NDArray[np.float32]
 _SHARES: dict[str, dict[StepName, float]] = {  # of a job's time, as they usually are
@@ -38,23 +41,15 @@ _DECISIVE = {"torch", "torchvision", "timm", "numpy", "pillow"}  # another versi
 def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should_stop: ShouldStop) -> Result:
     """Run one job; see `worker.engine.door.Engine`."""
     wishes = Wishes(should_stop)
-    steps = Steps(sink, _SHARES[spec.method.name])
+    steps = Steps(sink, _SHARES.get(spec.method.name, _SHARES["fine_tune"]))
     method = METHODS[spec.method.name]
     with steps.step("prepare") as note:
         wishes.check()
         threads = devices.use_threads(places.threads)
         device = devices.choose(places.device)
         cache = CacheFolder(places.cache, places.cache_bytes)
-        base = open_base(
-            spec.base_model,
-            weights_dir=places.weights,
-            pretrained=getattr(spec.method, "init", "pretrained") == "pretrained",
-            seed=spec.seed,
-            parent=inputs.parent,
-            cache=cache,
-        )
-        method.check(spec.method, base)
         data = read(inputs)
+        base = _open(spec, inputs, places, cache, data)
         note.text = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.held_out)} held out"
     try:
         features = FrozenFeatures(base, cache, device=device, threads=threads, steps=steps, wishes=wishes)
@@ -72,11 +67,15 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
             )
             task = Task(spec.method, data, base, features, device, threads, spec.seed, steps, wishes, sink, checkpoints)
             trained = method.run(task)
+        if isinstance(trained, Finding):
+            return Result(None, finding(spec, inputs, data, trained, steps.done), None)
+        if trained.options:
+            sink("resolved", {"method": spec.method.model_dump(mode="json") | trained.options})
         with steps.step("evaluate"):
             wishes.check()
-            evaluation, said = _measure(task, trained, features)
+            evaluation, scale, said = _measure(task, trained, features)
             sink("metric", {metric.name: metric.value for metric in evaluation.metrics})
-        job = Finished(spec, inputs, base, trained, evaluation, said)
+        job = Finished(spec, inputs, base, trained, evaluation, scale, said)
         with steps.step("export") as note:
             wishes.check()
             bundle, manifest = _export(job, places, cache, features, steps)
@@ -85,6 +84,39 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
         return Result(manifest, report(job, steps.done), bundle)
     finally:
         data.close()
+
+
+def _open(spec: JobSpec, inputs: Inputs, places: Places, cache: CacheFolder, data: JobData) -> Base:
+    """The base model; a table's inputs are what its training rows make them."""
+    modality, table = data.source.modality, None
+    try:
+        if modality == "tabular":
+            table = fit_table(data, inputs.parent)
+        base = open_base(
+            spec.base_model or DEFAULT_BASE_MODELS[modality],
+            weights_dir=places.weights,
+            pretrained=getattr(spec.method, "init", "pretrained") == "pretrained",
+            seed=spec.seed,
+            parent=inputs.parent,
+            cache=cache,
+            table=table,
+        )
+        _check_modality(base.identity.card, modality)
+        METHODS[spec.method.name].check(spec.method, base)
+    except BaseException:
+        data.close()
+        raise
+    return base
+
+
+def _check_modality(card: BaseModelCard, modality: Modality) -> None:
+    if card.modality != modality:
+        raise JobError(
+            f"{card.id} is a base model for {card.modality} data; the data set is {modality}.",
+            code="modalities_differ",
+            param="base_model",
+            hint=f"Leave `base_model` out, and {DEFAULT_BASE_MODELS[modality]} is taken.",
+        )
 
 
 def _belongs(spec: JobSpec, inputs: Inputs, base: Base) -> dict[str, Any]:
@@ -101,23 +133,23 @@ def _belongs(spec: JobSpec, inputs: Inputs, base: Base) -> dict[str, Any]:
     }
 
 
-def _measure(task: Task, trained: Trained, features: FrozenFeatures) -> tuple[Evaluation, list[str]]:
+def _measure(task: Task, trained: Trained, features: FrozenFeatures) -> tuple[Evaluation, Scale, list[str]]:
     """Fit the temperature on validation items, measure on held-out ones; returns the figures and the notes."""
     data = trained.data
     validation, held_out = (
-        _logits(trained, items, features, task.wishes.check) for items in (data.validation, data.held_out)
+        logits_of(trained, items, features, task.wishes.check) for items in (data.validation, data.held_out)
     )
-    scale = temperature(validation, data.validation.labels, trained.out_of_fold, data.train.labels)
-    found = evaluate(held_out, data.held_out, scale, data.classes, task.rng())
+    scale = fit_scale(data, validation, trained.out_of_fold)
+    found = evaluate(held_out, data, scale, task.rng())
     accuracy = found.metrics[0]
     said = [*notes.about_accuracy(accuracy), *notes.about_data(data), *trained.notes]
-    if trained.probe is not None:
+    if trained.probe is not None and data.problem == "classification":
         right = trained.probe(features(data.held_out)).argmax(axis=1) == data.held_out.labels
         said.append(notes.about_probe(float(right.mean()), accuracy.value, accuracy.n))
-    return found, [*said, scale.note] if scale.note else said
+    return found, scale, [*said, scale.note] if scale.note else said
 
 
-def _logits(trained: Trained, items: Items, features: FrozenFeatures, check: Callable[[], None]) -> Floats:
+def logits_of(trained: Trained, items: Items, features: FrozenFeatures, check: Callable[[], None]) -> Floats:
     """Logits (n, C) of items."""
     if len(items) == 0:
         return np.empty((0, trained.head.classes), dtype=np.float32)
@@ -125,8 +157,8 @@ def _logits(trained: Trained, items: Items, features: FrozenFeatures, check: Cal
         return trained.head(features(items))
     module = trained.backbone.module.to(features.device)
     with workers(features.threads, "evaluate") as pool:
-        images = ImageCache(items, trained.backbone.card.prepare, share=0)
-        return trained.head(embed_images(module, images, device=features.device, pool=pool, check=check))
+        seen = source(items, features.base, share=0)
+        return trained.head(embed_all(module, seen, device=features.device, pool=pool, check=check))
 
 
 def _export(
@@ -134,14 +166,14 @@ def _export(
 ) -> tuple[Path, ModelManifest]:
     """Write the bundle."""
     places.out.mkdir(parents=True, exist_ok=True)
-    scale = job.evaluation.calibration.temperature
+    scale, unit = job.scale.temperature, job.data.scale
+    head = job.trained.head if unit is None else job.trained.head.rescaled(unit.mean, unit.std)
     metadata = {"model_id": job.inputs.model_id, "temperature": repr(scale)}
-    graph, tensors = export.write(job.trained, job.base, scale, out=places.out, cache=cache, metadata=metadata)
-    held_out = job.data.held_out
+    graph, tensors = export.write(job.trained, job.base, head, scale, out=places.out, cache=cache, metadata=metadata)
     # A GPU embeds in mixed precision: its features are no reference for figures this exact.
     frozen = job.trained.backbone is None and features.device.type == "cpu"
-    known = features(held_out) if frozen else None
-    parity = export.check(graph, job.trained, job.base, temperature=scale, held_out=held_out, features=known)
+    known = features(job.data.held_out) if frozen else None
+    parity = export.check(graph, job.trained, job.base, head, temperature=scale, features=known)
     manifest = records.manifest(job, parity, device=features.device, seconds=steps.seconds())
     files: dict[str, Path | bytes] = {
         "model.onnx": graph,
@@ -149,6 +181,8 @@ def _export(
         "manifest.json": manifest.model_dump_json(indent=2).encode(),
         "README.md": model_card.write(manifest, job.notes).encode(),
     }
+    if job.base.tokenizer is not None:
+        files["tokenizer.json"] = job.base.tokenizer
     bundle = places.out / "model.zip"
     write_bundle(bundle, files)
     graph.unlink()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from core.contract.datasets import Problem
 from core.contract.errors import JobError
 from core.contract.reports import CurvePoint
 from worker.engine.checkpoint import Checkpoints
@@ -24,9 +25,9 @@ CLIP = 5.0  # largest norm of the gradient: ordinary steps stay below it
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs (n, …) as the method's feed makes them, and labels (n,), on the job's device."""
+    """A network's inputs, each (n, …), as the method's feed makes them, and targets (n, …), on the job's device."""
 
-    inputs: Tensor
+    inputs: tuple[Tensor, ...]
     labels: Tensor
 
 
@@ -56,7 +57,20 @@ class Validation:
     """How well the present state does on the validation split."""
 
     loss: float
-    accuracy: float
+    score: float
+    """Accuracy, or what else `worker.engine.problems.score` calls it."""
+    problem: Problem = "classification"
+
+    def point(self, x: float, train_loss: float | None = None) -> CurvePoint:
+        """It as a point of the curve."""
+        exact = self.problem == "classification"
+        return CurvePoint(
+            x=x,
+            train_loss=train_loss,
+            validation_loss=self.loss,
+            validation_accuracy=self.score if exact else None,
+            validation_score=None if exact else self.score,
+        )
 
 
 @dataclass(frozen=True)
@@ -156,20 +170,15 @@ def _epochs(
     if validate is not None and keeper is not None and not at.curve:
         start = validate()
         keeper.offer(start.loss, 0.0)
-        _note(at, CurvePoint(x=0, validation_loss=start.loss, validation_accuracy=start.accuracy), say)
+        _note(at, start.point(0), say)
     while at.epoch <= training.epochs:
         run.epoch(feed(at.epoch, at.done))
         if at.done == 0:
             break
         x = training.epochs_done
         found = validate() if validate is not None else None
-        point = CurvePoint(
-            x=x,
-            train_loss=at.loss / max(at.items, 1),
-            validation_loss=found.loss if found else None,
-            validation_accuracy=found.accuracy if found else None,
-        )
-        _note(at, point, say)
+        loss = at.loss / max(at.items, 1)
+        _note(at, found.point(x, loss) if found else CurvePoint(x=x, train_loss=loss), say)
         if found is not None and keeper is not None:
             keeper.offer(found.loss, x)
             if patience is not None and x - keeper.at >= patience:
@@ -250,9 +259,10 @@ class _Run:
         self.training.optimiser.zero_grad(set_to_none=True)
         count, total = len(batch.labels), 0.0
         parts = -(-count // size)
-        for inputs, labels in zip(batch.inputs.tensor_split(parts), batch.labels.tensor_split(parts), strict=True):
+        rows = zip(*(part.tensor_split(parts) for part in (*batch.inputs, batch.labels)), strict=True)
+        for *inputs, labels in rows:
             with torch.autocast(labels.device.type, self.plan.autocast, enabled=self.plan.autocast is not None):
-                losses = self.method.loss(Batch(inputs, labels))
+                losses = self.method.loss(Batch(tuple(inputs), labels))
             loss = torch.stack(list(losses.values())).sum() * (len(labels) / count)
             value = float(loss.detach())
             if not math.isfinite(value):

@@ -1,6 +1,7 @@
 """Figures on held-out items. Pure functions on NumPy arrays; C classes, n items."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,41 @@ def wilson(right: int, n: int, z: float = Z95) -> tuple[float, float]:
     low = 0.0 if right == 0 else max(0.0, (centre - half) / scale)
     high = 1.0 if right == n else min(1.0, (centre + half) / scale)
     return low, high
+
+
+def micro_f1(said: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """F1 over all pairs of item and class (n, C); 1 where nothing is true and nothing was said."""
+    sizes = int(said.sum() + truth.sum())
+    return 2.0 * int((said & truth).sum()) / sizes if sizes else 1.0
+
+
+def average_precision(scores: Floats, truth: NDArray[np.bool_]) -> float:
+    """Mean over the classes with positives of the area under precision and recall, (n, C), ties at their worst."""
+    found = []
+    for column in np.flatnonzero(truth.any(axis=0)):
+        order = np.lexsort((truth[:, column], -scores[:, column]))
+        hits = truth[order, column]
+        ranks = np.flatnonzero(hits) + 1
+        found.append(float((np.arange(1, len(ranks) + 1) / ranks).mean()))
+    return float(np.mean(found)) if found else 0.0
+
+
+def r2(predicted: Floats, truth: Floats) -> float:
+    """Share of the variance that is explained; 0 where the truth does not vary and is not met exactly."""
+    error = float(np.square(np.asarray(truth, np.float64) - predicted).sum())
+    spread = float(np.square(np.asarray(truth, np.float64) - np.mean(truth)).sum())
+    if spread == 0:
+        return 1.0 if error == 0 else 0.0
+    return 1 - error / spread
+
+
+def bootstrap(
+    figure: Callable[[Ints], float], n: int, rng: np.random.Generator, *, rounds: int = 1000, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile interval of `figure(indices)` over `rounds` samples of n items with replacement."""
+    values = [figure(rng.integers(0, n, n)) for _ in range(rounds)]
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def confusion(truth: Ints, predicted: Ints, classes: int) -> NDArray[np.int64]:

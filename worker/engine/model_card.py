@@ -1,6 +1,7 @@
 """The model's README: what it is, what it was made from, how good it is and how to use it."""
 
 from core.contract.models import ModelManifest
+from core.contract.prepare import ImagePrepare
 
 _USE = """```python
 import json
@@ -24,6 +25,8 @@ print(json.load(open("manifest.json"))["classes"][probabilities.argmax()], proba
 
 def usage(manifest: ModelManifest) -> list[str]:
     """How to use the model's graph, as lines of Markdown."""
+    if not isinstance(manifest.prepare, ImagePrepare):
+        return []
     size = manifest.prepare.size
     return [
         "## How to use it",

@@ -3,7 +3,8 @@
 import numpy as np
 
 from core.contract.reports import Metric
-from worker.engine.data import JobData
+from worker.engine.data import JobData, class_counts
+from worker.engine.problems import one_hot
 
 _UNEVEN = 3.0  # largest class by smallest from which on it is said
 _WIDE = 0.1  # width of the interval of the accuracy
@@ -13,20 +14,8 @@ _THIN = 10
 def about_data(data: JobData) -> list[str]:
     """Uneven or thin classes, classes that were not measured, items that stand on both sides."""
     notes = []
-    counts = np.bincount(data.train.labels, minlength=len(data.classes))
-    most, least = int(counts.argmax()), int(counts.argmin())
-    if counts[most] > _UNEVEN * counts[least]:
-        notes.append(
-            f"The classes are uneven: {data.classes[most]!r} has {counts[most]} training items, "
-            f"{data.classes[least]!r} has {counts[least]}. Look at each class's figures, not at the accuracy alone."
-        )
-    if counts[least] < _THIN:
-        notes.append(f"{data.classes[least]!r} has only {counts[least]} training items; more would help most there.")
-    absent = np.flatnonzero(np.bincount(data.held_out.labels, minlength=len(data.classes)) == 0)
-    if len(absent):
-        names = ", ".join(repr(data.classes[number]) for number in absent[:5])
-        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-        notes.append(f"No held-out item is of class {names}{more}: nothing is known about {_them(len(absent))}.")
+    if data.problem != "regression":
+        notes += _about_classes(data)
     shared = len(data.held_out.digests() & (data.train.digests() | data.validation.digests()))
     if shared:
         notes.append(
@@ -36,13 +25,38 @@ def about_data(data: JobData) -> list[str]:
     return notes
 
 
+def _about_classes(data: JobData) -> list[str]:
+    notes = []
+    counts = class_counts(data)
+    most, least = int(counts.argmax()), int(counts.argmin())
+    if counts[most] > _UNEVEN * counts[least]:
+        notes.append(
+            f"The classes are uneven: {data.classes[most]!r} has {counts[most]} training items, "
+            f"{data.classes[least]!r} has {counts[least]}. Look at each class's figures, not at the accuracy alone."
+        )
+    if counts[least] < _THIN:
+        notes.append(f"{data.classes[least]!r} has only {counts[least]} training items; more would help most there.")
+    held_out = one_hot(data.problem, data.held_out.labels, len(data.classes))
+    absent = np.flatnonzero(held_out.sum(axis=0) == 0)
+    if len(absent):
+        names = ", ".join(repr(data.classes[number]) for number in absent[:5])
+        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+        notes.append(f"No held-out item is of class {names}{more}: nothing is known about {_them(len(absent))}.")
+    return notes
+
+
 def _them(count: int) -> str:
     return "it" if count == 1 else "them"
 
 
 def about_accuracy(accuracy: Metric) -> list[str]:
     """A wide interval."""
-    if accuracy.low is None or accuracy.high is None or accuracy.high - accuracy.low < _WIDE:
+    if (
+        accuracy.name != "accuracy"
+        or accuracy.low is None
+        or accuracy.high is None
+        or accuracy.high - accuracy.low < _WIDE
+    ):
         return []
     return [
         f"Only {accuracy.n} items are held out: on new items like these the accuracy may lie anywhere between "

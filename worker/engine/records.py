@@ -1,6 +1,7 @@
 """A job's result in the contract's words: the model's manifest and the report."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -12,8 +13,9 @@ from worker.engine import devices
 from worker.engine.backbones import Base
 from worker.engine.data import JobData
 from worker.engine.door import Inputs
-from worker.engine.evaluate import Evaluation
-from worker.engine.task import Trained
+from worker.engine.evaluate import Evaluation, Scale
+from worker.engine.graph import output_names
+from worker.engine.task import Finding, Trained
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,18 @@ class Finished:
     base: Base
     trained: Trained
     evaluation: Evaluation
+    scale: Scale
     notes: list[str]
 
     @property
     def data(self) -> JobData:
         """The data as they were used."""
         return self.trained.data
+
+    @property
+    def start(self) -> str:
+        """The base model by the name it was asked for, or the default's."""
+        return self.spec.base_model or self.base.identity.card.id
 
 
 def manifest(job: Finished, parity: Parity, *, device: torch.device, seconds: float) -> ModelManifest:
@@ -39,10 +47,16 @@ def manifest(job: Finished, parity: Parity, *, device: torch.device, seconds: fl
     return ModelManifest(
         model_id=job.inputs.model_id,
         job_id=job.inputs.job_id,
+        modality=job.data.source.modality,
+        problem=job.data.problem,
         classes=job.data.classes,
+        target=job.data.source.target,
         prepare=card.prepare,
-        temperature=job.evaluation.calibration.temperature,
-        base_model=spec.base_model,
+        input_names=list(job.base.preparer().names),
+        output_names=output_names(job.data.problem),
+        temperature=job.scale.temperature,
+        residual=job.scale.residual,
+        base_model=job.start,
         architecture={
             "builder": card.builder,
             "name": card.architecture,
@@ -73,7 +87,10 @@ def report(job: Finished, steps: list[Step]) -> Report:
         job_id=job.inputs.job_id,
         model_id=job.inputs.model_id,
         method=job.spec.method.name,
-        base_model=job.spec.base_model,
+        modality=job.data.source.modality,
+        problem=job.data.problem,
+        target=job.data.source.target,
+        base_model=job.start,
         classes=job.data.classes,
         evaluated_on=job.data.evaluated_on,
         train_items=len(job.data.train),
@@ -83,9 +100,34 @@ def report(job: Finished, steps: list[Step]) -> Report:
         class_table=found.class_table,
         confusion=found.confusion,
         calibration=found.calibration,
+        scatter=found.scatter,
         curve_axis=job.trained.axis,
         curve=job.trained.curve,
         mistakes=found.mistakes,
         steps=steps,
         notes=job.notes,
     )
+
+
+def finding(spec: JobSpec, inputs: Inputs, data: JobData, found: Finding, steps: list[Step]) -> Report:
+    """The report of a job that makes no model."""
+    base: dict[str, Any] = {
+        "job_id": inputs.job_id,
+        "model_id": None,
+        "method": spec.method.name,
+        "modality": data.source.modality,
+        "problem": data.problem,
+        "target": data.source.target,
+        "base_model": spec.base_model or "",
+        "classes": data.classes,
+        "evaluated_on": data.evaluated_on,
+        "train_items": len(data.train),
+        "validation_items": len(data.validation),
+        "held_out_items": len(data.held_out),
+        "metrics": [],
+        "class_table": [],
+        "curve_axis": "epoch",
+        "steps": steps,
+        "notes": found.notes,
+    }
+    return Report(**base | found.fields)

@@ -1,12 +1,15 @@
 """ONNX Runtime sessions on the CPU, all opened the same way."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Feed = dict[str, NDArray[Any]]
+"""A batch: a network's inputs by name."""
 
 
 def open_session(graph: Path, threads: int = 1) -> ort.InferenceSession:
@@ -20,10 +23,10 @@ def open_session(graph: Path, threads: int = 1) -> ort.InferenceSession:
     return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
 
-def try_graph(graph: Path, outputs: list[str], batches: list[Floats]) -> list[list[Floats]] | str:
-    """Outputs of a graph for each batch of `image`s, or a sentence's end that says why it does not run."""
+def try_graph(graph: Path, outputs: list[str], batches: list[Feed]) -> list[list[Floats]] | str:
+    """Outputs of a graph for each batch, or a sentence's end that says why it does not run."""
     try:
         session = open_session(graph)
-        return [session.run(outputs, {"image": images}) for images in batches]
+        return [session.run(outputs, batch) for batch in batches]
     except Exception as error:  # ONNX Runtime's errors have no common base of their own
         return f"ONNX Runtime refuses it: {str(error).strip()[:200]}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -40,6 +40,14 @@ class Task:
     def rng(self) -> np.random.Generator:
         """A generator of the job's seed."""
         return np.random.default_rng(self.seed)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a method found out that makes no model, as fields of the report."""
+
+    fields: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import nn
 
 from core.contract.base_models import BaseModelCard
 from core.contract.errors import JobError
+from core.modality.preparers import Preparer, preparer
 
 Stages = list[tuple[str, list[nn.Module]]]
 
@@ -41,11 +42,17 @@ class Backbone:
     stages: Stages
     """From input to output, named as `card.stages`; each parameter lies in exactly one."""
     lineage: list[str]
+    tokenizer: bytes | None = None
+    """A text network's `tokenizer.json`."""
 
     @property
     def identity(self) -> Identity:
         """What it is, without the network."""
         return Identity(self.card, self.weights_digest, self.lineage)
+
+    def preparer(self) -> Preparer:
+        """Turns items into its inputs."""
+        return preparer(self.card.prepare, self.tokenizer)
 
     def backbone(self) -> "Backbone":
         """Itself, as `Base` wants it."""
@@ -78,6 +85,13 @@ class Base(Protocol):
     @property
     def identity(self) -> Identity:
         """What it is."""
+
+    @property
+    def tokenizer(self) -> bytes | None:
+        """A text network's `tokenizer.json`."""
+
+    def preparer(self) -> Preparer:
+        """Turns items into the network's inputs."""
 
     def backbone(self) -> Backbone:
         """The network."""

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from core.catalogue import find, is_timm
 from core.contract.base_models import BaseModelCard
+from core.contract.prepare import TabularPrepare
+from core.modality.preparers import Preparer, preparer
 from worker.engine.backbones import own, weights
 from worker.engine.backbones.backbone import Backbone, Identity, digest
 from worker.engine.cache import CacheFolder
@@ -23,10 +25,15 @@ _MEMO = "1"  # rises when a digest or a derived card means something else
 class Opened:
     """A base model that is known, and built only when the network itself is asked for."""
 
-    def __init__(self, identity: Identity, build: Callable[[], nn.Module]) -> None:
+    def __init__(self, identity: Identity, build: Callable[[], nn.Module], tokenizer: bytes | None = None) -> None:
         self.identity = identity
+        self.tokenizer = tokenizer
         self._build = build
         self._built: Backbone | None = None
+
+    def preparer(self) -> Preparer:
+        """Turns items into its inputs."""
+        return preparer(self.identity.card.prepare, self.tokenizer)
 
     def backbone(self) -> Backbone:
         """The network, the same object every time."""
@@ -34,7 +41,8 @@ class Opened:
             card = self.identity.card
             module = self._build().eval()
             stages = _family(card).stages(card, module)
-            self._built = Backbone(card, module, self.identity.weights_digest, stages, self.identity.lineage)
+            identity = self.identity
+            self._built = Backbone(card, module, identity.weights_digest, stages, identity.lineage, self.tokenizer)
         return self._built
 
 
@@ -56,6 +64,7 @@ def open_base(
     seed: int = 0,
     parent: Path | None = None,
     cache: CacheFolder | None = None,
+    table: TabularPrepare | None = None,  # noqa: ARG001
 ) -> Opened:
     """Find the base model of that name: a card's id, `timm:<name>`, or the user's own model whose bundle is `parent`.
 

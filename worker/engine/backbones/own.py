@@ -11,6 +11,7 @@ from core.contract.base_models import BaseModelCard, Weights
 from core.contract.errors import JobError
 from core.contract.models import ModelManifest
 from worker.engine.bundle import read_member
+from worker.engine.heads import Head
 
 PREFIX = "backbone."
 
@@ -40,11 +41,27 @@ def card(found: ModelManifest, root: BaseModelCard) -> BaseModelCard:
 
 def tensors(bundle: Path) -> dict[str, Tensor]:
     """The backbone's tensors under the network's names."""
+    return _tensors(bundle, PREFIX)
+
+
+def head(bundle: Path, found: ModelManifest) -> Head | None:
+    """The bundle's head; None where it is an embedding without one."""
+    parts = {name: tensor.float().numpy() for name, tensor in _tensors(bundle, "head.").items()}
+    if not parts:
+        return None
+    how = found.architecture.get("normalise", "none")
+    try:
+        return Head(parts["weight"], parts["bias"], how, parts.get("mean"), parts.get("scale"))
+    except (KeyError, ValueError) as error:
+        raise _unreadable("model.safetensors") from error
+
+
+def _tensors(bundle: Path, prefix: str) -> dict[str, Tensor]:
     try:
         found = parse(read_member(bundle, "model.safetensors"))
     except SafetensorError as error:
         raise _unreadable("model.safetensors") from error
-    return {name.removeprefix(PREFIX): tensor for name, tensor in found.items() if name.startswith(PREFIX)}
+    return {name.removeprefix(prefix): tensor for name, tensor in found.items() if name.startswith(prefix)}
 
 
 def _unreadable(name: str) -> JobError:

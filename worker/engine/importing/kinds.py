@@ -126,8 +126,8 @@ def bundled(file: BinaryIO, entries: dict[str, TensorEntry], found: ModelManifes
 
 def _head_parts(normalise: Normalise, classes: int, width: int) -> dict[str, Wanted]:
     parts = {"head.weight": Wanted((classes, width), torch.float32), "head.bias": Wanted((classes,), torch.float32)}
-    if normalise == "standardise":
-        parts |= {f"head.{name}": Wanted((width,), torch.float32) for name in ("mean", "scale")}
+    vectors = {"standardise": ("mean", "scale"), "centred_l2": ("mean",)}.get(normalise, ())
+    parts |= {f"head.{name}": Wanted((width,), torch.float32) for name in vectors}
     return parts
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 from core.contract.base import now
 from core.contract.errors import JobError
 from core.contract.models import Imported, ModelManifest, Parity
+from core.contract.prepare import ImagePrepare
 from worker.engine import devices, model_card
 from worker.engine.heads import Normalise
 from worker.engine.importing.door import ImportSpec
@@ -33,7 +34,7 @@ def root_of(found: ModelManifest) -> str:
 def normalise_of(found: ModelManifest, names: set[str]) -> Normalise:
     """What the bundle's head does to the embedding; `JobError` `invalid_manifest` if nothing tells."""
     said = found.architecture.get("normalise", found.method.get("normalise"))
-    if said in ("none", "l2", "standardise"):
+    if said in ("none", "l2", "standardise", "centred_l2"):
         return cast("Normalise", said)
     if {"head.mean", "head.scale"} <= names:
         return "standardise"
@@ -41,7 +42,7 @@ def normalise_of(found: ModelManifest, names: set[str]) -> Normalise:
         "The bundle does not say how its head normalises the embedding.",
         code="invalid_manifest",
         param="file",
-        hint='Add "normalise" (none, l2 or standardise) to `architecture` in its manifest.json.',
+        hint='Add "normalise" (none, l2, standardise or centred_l2) to `architecture` in its manifest.json.',
     )
 
 
@@ -132,6 +133,7 @@ def readme(manifest: ModelManifest) -> str:
 
 
 def _embedding_usage(manifest: ModelManifest) -> list[str]:
+    assert isinstance(manifest.prepare, ImagePrepare)
     size, width = manifest.prepare.size, manifest.architecture["width"]
     return [
         "## How to use it",

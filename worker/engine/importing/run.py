@@ -84,8 +84,8 @@ def _compare(checked: Checked, graph: Path, tried: Floats) -> Parity:
     if head is not None:
         with torch.inference_mode():
             logits = head.as_module()(embedding)
-        return parity.check(graph, torch.softmax(logits / checked.temperature, dim=1).numpy(), tried)
-    ran = try_graph(graph, ["embedding"], [tried])
+        return parity.check(graph, torch.softmax(logits / checked.temperature, dim=1).numpy(), {"image": tried})
+    ran = try_graph(graph, ["embedding"], [{"image": tried}])
     largest = max(float(embedding.abs().max()), 1e-6)
     worst = float("inf") if isinstance(ran, str) else float(np.abs(ran[0][0] - embedding.numpy()).max()) / largest
     if not worst <= _TOLERANCE:

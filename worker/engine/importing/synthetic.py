@@ -4,14 +4,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.contract.prepare import ImagePrepare
+from core.contract.prepare import ImagePrepare, Prepare
 from core.modality.image import prepare
 
 _IMAGES = 4
 
 
-def images(config: ImagePrepare) -> NDArray[np.float32]:
+def images(config: Prepare) -> NDArray[np.float32]:
     """Prepared images (N, 3, S, S) that are always the same: noise on colour gradients."""
+    assert isinstance(config, ImagePrepare)  # nothing else is imported
     rng = np.random.default_rng(0)
     side = config.size
     made = []

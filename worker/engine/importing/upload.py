@@ -111,7 +111,15 @@ def _manifest(data: bytes, max_classes: int) -> ModelManifest:
         raise _invalid_manifest("it is nested too deeply") from error
     except ValueError as error:
         raise _invalid_manifest("it is not JSON, or holds a figure that is not finite") from error
-    check_classes(found.classes, max_classes)
+    if found.problem != "regression":
+        check_classes(found.classes, max_classes)
+    if not isinstance(found.prepare, ImagePrepare) or found.problem == "regression":
+        raise JobError(
+            f"Bundles of {found.modality} models with the problem {found.problem} cannot be imported.",
+            code="import_unsupported",
+            param="file",
+            hint="Only image classifiers can; train the model here from its data.",
+        )
     _check_prepare(found.prepare)
     low, high = _TEMPERATURES
     if not low <= found.temperature <= high:

@@ -6,14 +6,14 @@ from typing import Any
 
 from worker.engine.backbones import Base
 from worker.engine.methods import fine_tune, linear_probe
-from worker.engine.task import Task, Trained
+from worker.engine.task import Finding, Task, Trained
 
 
 @dataclass(frozen=True)
 class Method:
     """What the engine has to know of a method; options are of the method's own class."""
 
-    run: Callable[[Task], Trained]
+    run: Callable[[Task], Trained | Finding]
     needs_features: Callable[[Any], bool] = lambda _options: True
     """Whether it works on the frozen base model's features."""
     check: Callable[[Any, Base], None] = lambda _options, _base: None

@@ -7,20 +7,24 @@ that the user could have had without training stays a candidate: if it is better
 
 import copy
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
 
+from core.contract.datasets import Problem
 from core.contract.errors import JobError
 from core.contract.methods import FineTune, LinearProbe
+from core.contract.prepare import ImagePrepare
 from core.contract.reports import CurvePoint
 from worker.engine import augment, loop
 from worker.engine.backbones import Base
 from worker.engine.calibration import calibrated_nll
 from worker.engine.data import Items
-from worker.engine.feeds import Floats, embed_images, feature_feed, image_feed
+from worker.engine.feeds import Floats, embed_all, feature_feed, image_feed, item_feed, source
 from worker.engine.heads import Head
 from worker.engine.images import ImageCache
 from worker.engine.loading import workers
@@ -28,7 +32,8 @@ from worker.engine.loop import Feed, Plan, Validation
 from worker.engine.memory import AtATime
 from worker.engine.methods import linear_probe
 from worker.engine.methods.supervised import HeadTraining, NetworkTraining, move, optimiser, still_norms
-from worker.engine.metrics import Ints
+from worker.engine.prepared import PreparedItems
+from worker.engine.problems import Targets, score
 from worker.engine.task import Task, Trained
 
 REMEDY = "Lower `head_lr` and `backbone_lr`, or lengthen `warmup`."
@@ -69,14 +74,15 @@ def run(task: Task) -> Trained:
 
 
 def _first_head(task: Task, options: FineTune) -> Head:
-    """A logistic regression on the frozen features as they are, or small random weights.
+    """A logistic (or, but for classification, ridge) regression on the frozen features, or small random weights.
 
     Ridge and standardised features may win by large weights on directions in which the features hardly vary; the first
     steps of training would turn just these over.
     """
     if _probed(options):
-        return _probe(task, task.data.train, LinearProbe(solver="lbfgs", normalise="none")).head
-    shape = len(task.data.classes), task.base.identity.card.width
+        solver: Literal["lbfgs", "ridge"] = "lbfgs" if task.data.problem == "classification" else "ridge"
+        return _probe(task, task.data.train, LinearProbe(solver=solver, normalise="none")).head
+    shape = task.data.outputs, task.base.identity.card.width
     weight = task.rng().normal(0, 0.01, shape).astype(np.float32)
     return Head(weight, np.zeros(shape[0], dtype=np.float32))
 
@@ -87,13 +93,21 @@ def _probed(options: FineTune) -> bool:
 
 def _probe(task: Task, items: Items, options: LinearProbe) -> linear_probe.Fitted:
     control = linear_probe.Control(check=task.wishes.check)
-    classes = len(task.data.classes)
-    return linear_probe.fit(task.features(items), items.labels, classes, options, rng=task.rng(), control=control)
+    data = task.data
+    return linear_probe.fit(
+        task.features(items),
+        items.labels,
+        data.outputs,
+        options,
+        rng=task.rng(),
+        problem=data.problem,
+        control=control,
+    )
 
 
 def _train_head(task: Task, options: FineTune, head: Head) -> Trained:
     data = task.data
-    method = HeadTraining(head.as_module().to(task.device), options.label_smoothing)
+    method = HeadTraining(head.as_module().to(task.device), options.label_smoothing, data.problem)
     feed = feature_feed(
         task.features(data.train),
         data.train.labels,
@@ -105,7 +119,7 @@ def _train_head(task: Task, options: FineTune, head: Head) -> Trained:
 
     def validate() -> Validation:
         assert seen is not None
-        return validation(method, seen, data.validation.labels, _remedy(options))
+        return validation(method, seen, data.validation.labels, data.problem, _remedy(options))
 
     outcome = _loop(task, options, method, feed, validate=None if seen is None else validate)
     return _trained(task, options, method, outcome)
@@ -114,36 +128,25 @@ def _train_head(task: Task, options: FineTune, head: Head) -> Trained:
 def _train_network(task: Task, options: FineTune, head: Head) -> Trained:
     data, backbone = task.data, copy.deepcopy(task.base.backbone())  # others may still want the frozen one
     still = still_norms(options, len(data.train))
-    method = NetworkTraining(backbone, head.as_module(), options, still_norms=still)
+    method = NetworkTraining(backbone, head.as_module(), options, data.problem, still_norms=still)
     move(method.module, task.device)
-    config = backbone.card.prepare
-    recipe = augment.recipe(options.augmentation, horizontal_flip=options.horizontal_flip)
     precision = _precision(options, task.device)
     sizes = AtATime(task.device, say=lambda before, now: task.steps.say(_fewer(before, now)))
     with workers(task.threads, "augment") as pool:
-        feed = image_feed(
-            ImageCache(data.train, config, share=0.4),
-            recipe,
-            batch_size=options.batch_size,
-            seed=task.seed,
-            device=task.device,
-            pool=pool,
-            ahead=task.threads + 1,
-            check=task.wishes.check,
-        )
-        images = ImageCache(data.validation, config, share=0.1)
+        feed = _feed(task, options, pool)
+        seen = source(data.validation, backbone, share=0.1)
 
         def validate() -> Validation:
-            embedding = embed_images(
+            embedding = embed_all(
                 backbone.module,
-                images,
+                seen,
                 device=task.device,
                 pool=pool,
                 autocast=precision,
                 check=task.wishes.check,
                 sizes=sizes,
             )
-            return validation(method, embedding, data.validation.labels, _remedy(options))
+            return validation(method, embedding, data.validation.labels, data.problem, _remedy(options))
 
         outcome = _loop(
             task, options, method, feed, validate=validate if len(data.validation) else None, precision=precision
@@ -155,6 +158,32 @@ def _train_network(task: Task, options: FineTune, head: Head) -> Trained:
     return replace(trained, backbone=None if kept else backbone)
 
 
+def _feed(task: Task, options: FineTune, pool: ThreadPoolExecutor) -> Feed:
+    """Batches of training items: augmented images, or texts and rows as they are."""
+    train, config = task.data.train, task.base.identity.card.prepare
+    ahead, check = task.threads + 1, task.wishes.check
+    if not isinstance(config, ImagePrepare):
+        return item_feed(
+            PreparedItems(train, task.base.preparer(), share=0.4),
+            batch_size=options.batch_size,
+            seed=task.seed,
+            device=task.device,
+            pool=pool,
+            ahead=ahead,
+            check=check,
+        )
+    return image_feed(
+        ImageCache(train, config, share=0.4),
+        augment.recipe(options.augmentation, horizontal_flip=options.horizontal_flip),
+        batch_size=options.batch_size,
+        seed=task.seed,
+        device=task.device,
+        pool=pool,
+        ahead=ahead,
+        check=check,
+    )
+
+
 def _trained(task: Task, options: FineTune, method: loop.Method, outcome: loop.Outcome) -> Trained:
     """The trained head, or the linear probe, fitted on all source items, where that is better on validation."""
     data, notes = task.data, _story(outcome, options)
@@ -162,7 +191,7 @@ def _trained(task: Task, options: FineTune, method: loop.Method, outcome: loop.O
         return Trained(data, _finite(method, _remedy(options)), curve=outcome.curve, notes=notes)
     probe = _probe(task, data.train, LinearProbe()).head
     if len(data.validation):
-        loss = calibrated_nll(probe(task.features(data.validation)), data.validation.labels)
+        loss = calibrated_nll(probe(task.features(data.validation)), data.validation.labels, data.problem)
         if outcome.best_epoch == 0 or loss <= outcome.best_loss:
             notes.append(
                 f"Training brought nothing on validation that a linear probe does not have (best loss "
@@ -215,14 +244,16 @@ def _loop(
     )
 
 
-def validation(method: loop.Method, embedding: Floats, labels: Ints, remedy: str = REMEDY) -> Validation:
+def validation(
+    method: loop.Method, embedding: Floats, labels: Targets, problem: Problem, remedy: str = REMEDY
+) -> Validation:
     """The loss is the one after temperature scaling: a model is served calibrated, so its scale must not decide."""
     head = _finite(method, remedy)
     with np.errstate(all="ignore"):
         logits = head(embedding)
     if not np.isfinite(logits).all():
         raise _diverged("The network's outputs are not finite.", remedy)
-    return Validation(calibrated_nll(logits, labels), float((logits.argmax(axis=1) == labels).mean()))
+    return Validation(calibrated_nll(logits, labels, problem), score(problem, logits, labels), problem)
 
 
 def _story(outcome: loop.Outcome, options: FineTune) -> list[str]:

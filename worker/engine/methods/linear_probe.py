@@ -12,15 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from core.contract.datasets import Problem
 from core.contract.errors import JobError
 from core.contract.methods import LinearProbe
 from core.contract.reports import CurvePoint
 from worker.engine.calibration import fit_temperature
 from worker.engine.devices import cores
 from worker.engine.heads import EPSILON, Head
+from worker.engine.loop import Validation
 from worker.engine.methods.maths import logistic, ridge
 from worker.engine.methods.maths.folds import balanced_weights, stratified_folds
 from worker.engine.metrics import Ints
+from worker.engine.problems import Targets, one_hot, score
 from worker.engine.task import Task, Trained
 
 Floats = NDArray[np.float32]
@@ -53,17 +56,26 @@ class Control:
 
 def fit(
     features: Floats,
-    labels: Ints,
+    labels: Targets,
     classes: int,
     options: LinearProbe,
     *,
     rng: np.random.Generator,
+    problem: Problem = "classification",
     control: Control | None = None,
 ) -> Fitted:
-    """Fit a probe on features (n, D) and labels (n,) in [0, classes); every class needs an item.
+    """Fit a probe on features (n, D) and targets (`worker.engine.problems`); every class needs an item.
 
-    Raises `JobError` `features_not_finite` if a feature is not a number.
+    `classes` is the number of outputs. Raises `JobError` `features_not_finite` if a feature is not a number,
+    `invalid_options` if the solver cannot do what the labels ask for.
     """
+    if problem != "classification" and (options.solver != "ridge" or options.class_weights):
+        raise JobError(
+            f"Logistic regression and class weights are for one class an item; this is {problem}.",
+            code="invalid_options",
+            param="method.solver" if options.solver != "ridge" else "method.class_weights",
+            hint="Take the solver `ridge`, without class weights.",
+        )
     if not np.isfinite(features).all():
         raise JobError(
             "Some features of the base model are not finite.",
@@ -72,7 +84,7 @@ def fit(
         )
     x, mean, scale = normalised(features, options.normalise)
     weights = balanced_weights(labels, classes) if options.class_weights else np.ones(len(labels))
-    data = _Data(x, labels, classes, weights)
+    data = _Data(x, labels, classes, weights, problem)
     solver = _fit_ridge if options.solver == "ridge" else _fit_logistic
     # BLAS threads spin while they wait: with none to spare, one busy neighbour makes them ten times slower.
     with threadpool_limits(max(1, cores() // 2), user_api="blas"):
@@ -89,7 +101,7 @@ def run(task: Task) -> Trained:
     train = data.train
     control = Control(task.wishes.check, task.wishes.stop, lambda share: task.steps.progress("train", share))
     features = task.features(train)
-    fitted = fit(features, train.labels, len(data.classes), options, rng=task.rng(), control=control)
+    fitted = fit(features, train.labels, data.outputs, options, rng=task.rng(), problem=data.problem, control=control)
     for point in fitted.curve:
         task.sink("metric", {"log10_regularisation": point.x, **_figures(point)})
     return Trained(
@@ -137,9 +149,10 @@ def normalised(features: Floats, how: str) -> tuple[Floats, Floats | None, Float
 @dataclass(frozen=True)
 class _Data:
     x: Floats
-    labels: Ints
+    labels: Targets
     classes: int
     weights: NDArray[np.float64]
+    problem: Problem
 
 
 @dataclass(frozen=True)
@@ -153,7 +166,8 @@ class _Found:
 
 
 def _fit_ridge(data: _Data, penalty: float | str, _rng: np.random.Generator, control: Control) -> _Found:
-    targets = np.eye(data.classes)[data.labels]
+    targets, problem = one_hot(data.problem, data.labels, data.classes), data.problem
+    threshold = 0.5 if problem == "multi_label" else 0.0  # scores of 0 and 1 become logits below and above 0
     parts = ridge.decompose(data.x, targets, data.weights)
     grid = ridge.penalty_grid(parts) if isinstance(penalty, str) else np.array([max(penalty, 1e-12)])
     best: tuple[tuple[float, float], float, NDArray[np.float64]] | None = None
@@ -163,19 +177,21 @@ def _fit_ridge(data: _Data, penalty: float | str, _rng: np.random.Generator, con
         control.check()
         block = grid[start : start + together]
         for candidate, held_out in zip(block, ridge.leave_one_out(parts, block), strict=True):
-            accuracy = float((held_out.argmax(axis=1) == data.labels).mean())
+            found = score(problem, held_out - threshold, data.labels)
             loss = float(((held_out - targets) ** 2).sum(axis=1).mean())
-            curve.append(CurvePoint(x=math.log10(candidate), validation_loss=loss, validation_accuracy=accuracy))
-            if best is None or (-accuracy, loss) < best[0]:
-                best = (-accuracy, loss), float(candidate), held_out
+            curve.append(Validation(loss, found, problem).point(math.log10(candidate)))
+            if best is None or (-found, loss) < best[0]:
+                best = (-found, loss), float(candidate), held_out - threshold
         control.progress(len(curve) / len(grid))
         if control.stop():
             break
     assert best is not None
     weight, bias = ridge.solve(parts, best[1])
     # Scores of a regression are no logits: their scale is set by the leave-one-out scores, which no fit has seen.
-    temperature = fit_temperature(best[2], data.labels)
-    return _Found(weight / temperature, bias / temperature, best[1], best[2] / temperature, curve[::-1], [])
+    temperature = fit_temperature(best[2], data.labels, problem)
+    return _Found(
+        weight / temperature, (bias - threshold) / temperature, best[1], best[2] / temperature, curve[::-1], []
+    )
 
 
 def _fit_logistic(data: _Data, penalty: float | str, rng: np.random.Generator, control: Control) -> _Found:

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from core.contract.datasets import Problem
 from core.contract.methods import FineTune
-from worker.engine import loop
+from worker.engine import loop, problems
 from worker.engine.backbones import Backbone
 from worker.engine.heads import Head, HeadModule
 from worker.engine.loop import Batch
@@ -17,8 +18,8 @@ _SMALL_BATCH = 32
 class HeadTraining:
     """Trains a head on cached features (n, D)."""
 
-    def __init__(self, head: HeadModule, smoothing: float) -> None:
-        self.head, self.smoothing = head, smoothing
+    def __init__(self, head: HeadModule, smoothing: float, problem: Problem) -> None:
+        self.head, self.smoothing, self.problem = head, smoothing, problem
 
     @property
     def module(self) -> nn.Module:
@@ -30,9 +31,9 @@ class HeadTraining:
         self.head.train()
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross entropy with label smoothing."""
-        logits = self.head(batch.inputs)
-        return {"cross_entropy": nn.functional.cross_entropy(logits, batch.labels, label_smoothing=self.smoothing)}
+        """The loss of the problem, with label smoothing."""
+        logits = self.head(*batch.inputs)
+        return {"task": problems.loss(self.problem, logits, batch.labels, smoothing=self.smoothing)}
 
     def deployable(self) -> Head:
         """The head as it is."""
@@ -40,9 +41,12 @@ class HeadTraining:
 
 
 class NetworkTraining:
-    """Trains a head together with those parts of the backbone that are not frozen, on images (n, 3, S, S)."""
+    """Trains a head together with those parts of the backbone that are not frozen."""
 
-    def __init__(self, backbone: Backbone, head: HeadModule, options: FineTune, *, still_norms: bool) -> None:
+    def __init__(
+        self, backbone: Backbone, head: HeadModule, options: FineTune, problem: Problem, *, still_norms: bool
+    ) -> None:
+        self.problem = problem
         self.backbone, self.head, self.smoothing = backbone.module, head, options.label_smoothing
         self.module = nn.ModuleDict({"backbone": self.backbone, "head": head})
         self._still = backbone.frozen(options.freeze)
@@ -58,9 +62,9 @@ class NetworkTraining:
             part.eval()
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross entropy with label smoothing."""
-        logits = self.head(self.backbone(batch.inputs))
-        return {"cross_entropy": nn.functional.cross_entropy(logits, batch.labels, label_smoothing=self.smoothing)}
+        """The loss of the problem, with label smoothing."""
+        logits = self.head(self.backbone(*batch.inputs))
+        return {"task": problems.loss(self.problem, logits, batch.labels, smoothing=self.smoothing)}
 
     def deployable(self) -> Head:
         """The head as it is."""
