@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from app.dependencies import Paging, ReadTenant, StoreDep, WriteTenant
-from app.models import service
+from app.dependencies import IdempotencyKey, ReadTenant, StoreDep, WriteTenant, known_query
+from app.models import publishing, service
 from app.models.downloads import answer
+from app.models.schemas import ModelFilter, PublishRequest
 from app.negotiation import preferred
 from app.predictions.dependencies import PredictorDep
 from app.replies import ListReply, errors
@@ -25,9 +26,10 @@ router = APIRouter(tags=["models"])
 
 
 @router.get("/models", summary="List models")
-def list_models(store: StoreDep, tenant: ReadTenant, paging: Annotated[Paging, Query()]) -> ListReply[Model]:
+def list_models(store: StoreDep, tenant: ReadTenant, wanted: Annotated[ModelFilter, Query()]) -> ListReply[Model]:
     """Your models, newest first."""
-    return ListReply[Model].of(service.page(store, tenant, paging.cursor, paging.limit))
+    found = service.page(store, tenant, published=wanted.published, cursor=wanted.cursor, limit=wanted.limit)
+    return ListReply[Model].of(found)
 
 
 @router.head("/models/{model_id}", include_in_schema=False)
@@ -74,5 +76,36 @@ def download_file(
 
 @router.delete("/models/{model_id}", status_code=204, summary="Delete a model", responses=errors(404, 409))
 def delete_model(model_id: ModelId, store: StoreDep, tenant: WriteTenant, predictor: PredictorDep) -> None:
-    """Delete the model and its files; 409 `model_in_use` while a job starts from it."""
+    """Delete the model and its files; 409 `model_in_use` while a job starts from it, `model_published` while it is."""
     predictor.forget(service.remove(store, tenant, model_id))
+
+
+@router.post(
+    "/models/{model_id}/publish",
+    summary="Publish a model",
+    response_model=Model,
+    responses=errors(404, 409),
+    dependencies=[Depends(known_query)],
+)
+def publish_model(
+    model_id: ModelId,
+    store: StoreDep,
+    tenant: WriteTenant,
+    asked: PublishRequest | None = None,
+    key: IdempotencyKey = None,
+) -> Response:
+    """Say that the model may be used: it is listed with `published=true` and cannot be deleted until it is withdrawn.
+
+    409 `model_harmful` for a model whose verdict is `harmful`, unless `override` says why; the text stays with it. A
+    model that is published already stays as it is.
+    """
+    override = None if asked is None else asked.override
+    return publishing.publish(store, tenant, model_id, override, key=key).reply("models", 200)
+
+
+@router.delete(
+    "/models/{model_id}/publish", status_code=204, summary="Withdraw a published model", responses=errors(404)
+)
+def withdraw_model(model_id: ModelId, store: StoreDep, tenant: WriteTenant) -> None:
+    """Take the publication back, if there is one; the model stays."""
+    publishing.withdraw(store, tenant, model_id)

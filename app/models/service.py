@@ -12,10 +12,10 @@ from core.store.store import Store
 _MEDIA = {"json": "application/json", "md": "text/markdown; charset=utf-8", "txt": "text/plain; charset=utf-8"}
 
 
-def page(store: Store, tenant: str, cursor: str | None, limit: int) -> Page[Model]:
+def page(store: Store, tenant: str, *, published: bool | None, cursor: str | None, limit: int) -> Page[Model]:
     """A page of the tenant's models."""
     with store.db.read() as tx:
-        return models.page(tx, tenant, cursor=cursor, limit=limit)
+        return models.page(tx, tenant, published=published, cursor=cursor, limit=limit)
 
 
 def get(store: Store, tenant: str, model_id: str) -> Model:
@@ -56,10 +56,16 @@ def media_type(name: str) -> str:
 def remove(store: Store, tenant: str, model_id: str) -> str:
     """Delete a model, and its bundle if nothing else names it; returns the bundle's SHA-256.
 
-    `NotFoundError`, or `ConflictError` while a job starts from it.
+    `NotFoundError`, or `ConflictError` while it is published or a job starts from it.
     """
     with store.db.write() as tx:
         model = models.hold(tx, tenant, model_id)
+        if model.publication is not None:
+            raise ConflictError(
+                f"Model {model_id} is published.",
+                code="model_published",
+                hint=f"Withdraw it first: DELETE /models/{model_id}/publish.",
+            )
         if users := models.in_use(tx, model_id):
             raise ConflictError(
                 f"Model {model_id} is in use by {users[0]}" + (f" and {len(users) - 1} more." if users[1:] else "."),

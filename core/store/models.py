@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import Connection, Row, delete, insert, null, select, update
 
 from core.contract.errors import NotFoundError
-from core.contract.models import Model, ModelFile
+from core.contract.models import Model, ModelFile, Publication
 from core.store.paging import Page, fetch
 from core.store.tables import jobs, models
 
@@ -67,10 +67,21 @@ def hold(tx: Connection, tenant: str, model_id: str) -> Model:
     return get(tx, tenant, model_id)
 
 
-def page(tx: Connection, tenant: str, *, cursor: str | None = None, limit: int = 20) -> Page[Model]:
-    """The tenant's models, newest first."""
-    rows, more = fetch(tx, select(models).where(T.tenant == tenant), models, cursor=cursor, limit=limit)
+def page(
+    tx: Connection, tenant: str, *, published: bool | None = None, cursor: str | None = None, limit: int = 20
+) -> Page[Model]:
+    """The tenant's models, newest first; with `published` only those that are, or only those that are not."""
+    query = select(models).where(T.tenant == tenant)
+    if published is not None:
+        query = query.where(T.publication.is_not(null()) if published else T.publication.is_(null()))
+    rows, more = fetch(tx, query, models, cursor=cursor, limit=limit)
     return Page([_record(row) for row in rows], more, rows[-1].id if more else None)
+
+
+def set_publication(tx: Connection, model_id: str, publication: Publication | None) -> None:
+    """Publish a model that is held, or withdraw it."""
+    said = None if publication is None else publication.model_dump(mode="json")
+    tx.execute(update(models).where(T.id == model_id).values(publication=said))
 
 
 def in_use(tx: Connection, model_id: str) -> list[str]:
