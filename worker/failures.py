@@ -9,9 +9,9 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from core.contract.errors import ErrorBody, GraftError, InsufficientStorageError, JobError, UnavailableError
+from worker.engine.out_of_memory import says_out_of_memory
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc", "failed to allocate")
 _AWAY = (InterfaceError, OperationalError)
 _SQLITE_AWAY = ("locked", "busy", "disk I/O error", "unable to open")
 
@@ -87,7 +87,7 @@ def _is_full(error: BaseException) -> bool:
 def _is_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _MEMORY_WORDS)
+    return isinstance(error, RuntimeError) and says_out_of_memory(str(error))
 
 
 def of_death(exit_code: int | None, peak_bytes: int, limit_bytes: int) -> ErrorBody:

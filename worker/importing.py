@@ -12,7 +12,7 @@ from core.contract.errors import ErrorBody, JobError
 from core.contract.jobs import EventKind
 from core.contract.models import Model, ModelManifest
 from core.settings import Settings
-from core.store import datasets, imports
+from core.store import garbage, imports
 from core.store.leases import LostLeaseError
 from core.store.store import Store
 from worker import bundles, failures, importing_child
@@ -172,9 +172,7 @@ class _Run:
 
     def _drop_upload(self) -> None:
         """After the row has let go of the upload, remove its bytes unless another row needs them."""
-        with self.store.db.write(blobs=True) as tx:
-            if not datasets.is_named(tx, self.claim.upload_sha256):
-                self.store.blobs.remove(self.claim.upload_sha256)
+        garbage.drop(self.store, [self.claim.upload_sha256])
 
     def _hand_back(self, why: str, *, lost: bool = False) -> None:
         def release() -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from core import logs
 from core.settings import Settings
 from core.store import jobs, workers
@@ -178,7 +180,7 @@ class Worker:
         try:
             with self.store.db.read() as tx:
                 due = jobs.due_in(tx)
-        except Exception:
+        except SQLAlchemyError:  # the database is away: the next claim says so
             return pause
         return pause if due is None else min(pause, due + 0.05)
 

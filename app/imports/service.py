@@ -11,7 +11,7 @@ from core.contract.base import new_id, now
 from core.contract.errors import InvalidRequestError
 from core.contract.imports import Import
 from core.settings import Settings
-from core.store import datasets, imports, tenants
+from core.store import garbage, imports, tenants
 from core.store.store import Store
 
 _TIMM_NAME = re.compile(r"timm:[A-Za-z0-9_.-]{1,120}")
@@ -89,9 +89,7 @@ def delete(store: Store, tenant: str, import_id: str) -> None:
     with store.db.write() as tx:
         sha256 = imports.remove(tx, tenant, import_id)
     # Only now that the row is gone for good: a crash in between leaves a file without a row, never the reverse.
-    with store.db.write(blobs=True) as tx:
-        if not datasets.is_named(tx, sha256):
-            store.blobs.remove(sha256)
+    garbage.drop(store, [sha256])
 
 
 def _plain_name(filename: str | None) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,7 +37,7 @@ START_SECONDS = 180.0
 
 
 @dataclass
-class Setup:
+class Setup(ABC):
     """A service of its own below `folder`; subclasses say how it is started and which process is which."""
 
     folder: Path
@@ -69,32 +70,32 @@ class Setup:
         """The store behind the service's back."""
         return Store.open(self.settings)
 
+    @abstractmethod
     def start(self) -> None:
         """Start everything and wait until it is ready."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stop(self) -> None:
         """Stop everything in good order."""
-        raise NotImplementedError
 
-    def look_after(self) -> None:
+    def look_after(self) -> None:  # noqa: B027 -- some look after themselves
         """Start again what the harness is responsible for."""
 
+    @abstractmethod
     def roots(self) -> list[psutil.Process]:
         """The processes that the harness started."""
-        raise NotImplementedError
 
+    @abstractmethod
     def broker(self) -> psutil.Process | None:
         """The broker's process."""
-        raise NotImplementedError
 
+    @abstractmethod
     def api(self) -> psutil.Process | None:
         """The API's process."""
-        raise NotImplementedError
 
+    @abstractmethod
     def shake_database(self) -> None:
         """Take the database away for a moment."""
-        raise NotImplementedError
 
     @property
     def socket(self) -> Path:
@@ -201,7 +202,7 @@ class Embedded(Setup):
     def stop(self) -> None:
         subprocess.run([GRAFTD, "down"], env=self.environment, check=True, capture_output=True, timeout=120)
 
-    def look_after(self) -> None:
+    def look_after(self) -> None:  # noqa: B027 -- some look after themselves
         """graftd does."""
 
     def roots(self) -> list[psutil.Process]:
@@ -305,7 +306,7 @@ class Production(Setup):
             )
         self._programs[name] = Running(name, command, process)
 
-    def look_after(self) -> None:
+    def look_after(self) -> None:  # noqa: B027 -- some look after themselves
         """Start what has ended again, after a moment, as a service manager would."""
         for program in list(self._programs.values()):
             if program.process.poll() is None:

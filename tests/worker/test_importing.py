@@ -123,7 +123,6 @@ def test_hostile_uploads_are_rejected_and_leave_nothing(sqlite_place: Place, tmp
         "zip bomb": (zipped({"manifest.json": b"{}", "model.safetensors": bytes(256 << 20)}, 8), "invalid_bundle"),
         "path": (zipped({"manifest.json": b"{}", "model.safetensors": b"", "../evil": b""}), "invalid_bundle"),
     }
-    peaks = []
     for name, (data, code) in hostile.items():
         import_id = upload(place, data)
         assert importer(place).run_next("me")
@@ -133,9 +132,7 @@ def test_hostile_uploads_are_rejected_and_leave_nothing(sqlite_place: Place, tmp
         assert (done.error.code, bool(done.error.hint)) == (code, True), name
         assert blobs(place) == set(), name
         assert place.leftovers() == [], name
-        peaks.append(done.error.details)
     assert not canary.exists()
-    assert len(peaks) == len(hostile)
 
 
 def test_a_lost_child_is_tried_again_and_not_for_ever(place: Place) -> None:

@@ -9,22 +9,16 @@ from typing import TypeVar
 import torch
 
 from core.contract.errors import JobError
+from worker.engine.out_of_memory import says_out_of_memory
 
 T = TypeVar("T")
-_WORDS = (  # torch has no class of its own for the CPU's allocator and for cuBLAS's and cuDNN's
-    "can't allocate memory",
-    "not enough memory",
-    "out of memory",
-    "status_alloc_failed",
-    "std::bad_alloc",
-)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether that is what the error says."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
+    return isinstance(error, RuntimeError) and says_out_of_memory(str(error))
 
 
 def peak_bytes(device: torch.device) -> int:
