@@ -202,7 +202,7 @@ class Embedded(Setup):
     def stop(self) -> None:
         subprocess.run([GRAFTD, "down"], env=self.environment, check=True, capture_output=True, timeout=120)
 
-    def look_after(self) -> None:  # noqa: B027 -- some look after themselves
+    def look_after(self) -> None:
         """graftd does."""
 
     def roots(self) -> list[psutil.Process]:
@@ -306,7 +306,7 @@ class Production(Setup):
             )
         self._programs[name] = Running(name, command, process)
 
-    def look_after(self) -> None:  # noqa: B027 -- some look after themselves
+    def look_after(self) -> None:
         """Start what has ended again, after a moment, as a service manager would."""
         for program in list(self._programs.values()):
             if program.process.poll() is None:
