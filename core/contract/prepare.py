@@ -39,9 +39,9 @@ class NumberColumn(Record):
     part: Literal["value", "year_sin", "year_cos", "week_sin", "week_cos", "day_sin", "day_cos"] = Field(
         default="value", description="Of a date: the days since 1970, or where it stands in its year, week or day."
     )
-    mean: float
+    mean: float = Field(description="The centre: the training rows' median, or mean.")
     scale: float = Field(gt=0)
-    limit: float = Field(default=8.0, gt=0, description="Largest size of the figure.")
+    limit: float = Field(default=3.0, gt=0, description="Largest size of the figure.")
 
 
 class CategoryColumn(Record):
