@@ -81,6 +81,11 @@ class Settings(BaseSettings):
     max_ratio: float = Field(default=200.0, description="Largest inflation ratio of an archive or entry above 1 MiB.")
     max_pixels: int = Field(default=40_000_000, description="Largest image, from its header, before decoding.")
     max_classes: int = Field(default=2_000, description="Most classes of a data set.")
+    max_rows: int = Field(default=1_000_000, ge=1, description="Most rows of a table.")
+    max_columns: int = Field(default=2_000, ge=1, description="Most columns of a table.")
+    max_table_bytes: int = Field(
+        default=4 * 1024 * MIB, ge=1, description="Largest table, unpacked; it is held in memory while it is checked."
+    )
     predict_threads: int = Field(default=0, ge=0, description="CPU threads of one prediction; 0 takes all cores.")
     sessions: int = Field(default=8, ge=1, description="ONNX Runtime sessions the API keeps open.")
     cache_bytes: int = Field(default=10 * 1024 * MIB, description="Size of the cache of features and graphs on disk.")

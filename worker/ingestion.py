@@ -125,9 +125,9 @@ class _Run:
             )
 
     def _reuse(self) -> bool:
-        """The same bytes with the same seed were ingested before: take what was found then."""
+        """The same bytes with the same seed were ingested before in the same way: take what was found then."""
         with self.store.db.write(blobs=True) as tx:
-            twin = datasets.twin(tx, self.claim.upload_sha256, self.claim.seed)
+            twin = datasets.twin(tx, self.claim.upload_sha256, self.claim.seed, self.claim.reading)
             if twin is None or not self.store.blobs.exists(twin.manifest_sha256):
                 return False
             text = self.store.blob(twin.manifest_sha256).read_bytes()
@@ -142,7 +142,8 @@ class _Run:
         upload = self.store.blob(self.claim.upload_sha256)
         if not upload.is_file():
             raise JobError("The stored bytes of the upload are gone.", code="blob_missing", hint="Upload it again.")
-        arguments = (upload, self.claim.upload_sha256, self.claim.seed, self.settings, folder)
+        claim = self.claim
+        arguments = (upload, claim.upload_sha256, claim.seed, self.settings, folder, claim.reading)
         limits = Limits(silence=self.settings.stall_seconds)
         return supervise(Child(self.ingester.work, self.fence.id, arguments), _Watch(self.ingester, self.claim), limits)
 

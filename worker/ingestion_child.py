@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from core.contract.datasets import DatasetReport
+from core.contract.datasets import DatasetReport, Reading
 from core.settings import Settings
 from worker.child import Link
 from worker.engine.door import CancelledError
@@ -13,7 +13,7 @@ MANIFEST, REPORT = "manifest.json", "report.json"
 
 
 def run(  # noqa: PLR0917 -- they come down a pipe, which knows no names
-    link: Link, upload: Path, sha256: str, seed: int, settings: Settings, folder: Path
+    link: Link, upload: Path, sha256: str, seed: int, settings: Settings, folder: Path, reading: Reading
 ) -> dict[str, Any]:
     """Ingest one upload; the answer says whether there is a content file of its own beside the upload."""
     from core.modality.errors import StoppedError
@@ -28,6 +28,7 @@ def run(  # noqa: PLR0917 -- they come down a pipe, which knows no names
             limits=settings,
             seed=seed,
             scratch=scratch,
+            reading=reading,
             on_progress=lambda _share: link.alive(),
             should_stop=lambda: link.wish() in ("cancel", "suspend"),
         )

@@ -1,6 +1,6 @@
 """`/datasets`."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -14,22 +14,31 @@ from app.dependencies import IdempotencyKey, ReadTenant, SettingsDep, StoreDep, 
 from app.replies import ListReply, errors
 from app.wakeup import WakeupDep
 from core.contract.base import DatasetId
-from core.contract.datasets import Dataset, DatasetReport
+from core.contract.datasets import Dataset, DatasetReport, Modality, Problem
 from core.store import datasets
 
 router = APIRouter(prefix="/datasets", tags=["data sets"])
 
 _BINARY = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
+_COLUMN = {"type": "string", "minLength": 1, "maxLength": 256, "description": "Name of a table's column."}
+_SAMPLE = {
+    "image/jpeg": _BINARY,
+    "text/plain": {"schema": {"type": "string"}},
+    service.JSON: {"schema": {"type": "object"}},
+}
 _FORM: dict[str, Any] = {
     "schema": {
         "type": "object",
         "required": ["file"],
         "additionalProperties": False,
         "properties": {
-            "file": {"type": "string", "format": "binary", "minLength": 1, "description": "A zip or tar."},
+            "file": {"type": "string", "format": "binary", "minLength": 1, "description": "A zip, tar or table."},
             "name": {"type": "string", "minLength": 1, "maxLength": 256},
             "seed": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1, "default": 0},
             "metadata": {"type": "string", "description": 'JSON text: {"team": "vision"}.'},
+            "modality": {"type": "string", "enum": list(get_args(Modality))},
+            "problem": {"type": "string", "enum": list(get_args(Problem))},
+            **dict.fromkeys(("target", "text", "split"), _COLUMN),
         },
     }
 }
@@ -55,7 +64,8 @@ async def create(
     wakeup: WakeupDep,
     key: IdempotencyKey = None,
 ) -> Response:
-    """Send a zip or tar of class folders, as a form or as the body itself; it is checked in the background."""
+    """Send a zip or tar of images in class folders, or a table of texts or rows (CSV, JSON lines, Parquet), as a form
+    or as the body itself; it is checked in the background."""
     if (size := announced(request)) is not None:
         await run_in_threadpool(service.expect, store, settings, tenant, key, size)
     with store.blobs.writing() as blob:
@@ -109,16 +119,16 @@ def report(store: StoreDep, tenant: ReadTenant, dataset_id: DatasetId) -> Datase
 def samples(
     store: StoreDep, tenant: ReadTenant, dataset_id: DatasetId, wanted: Annotated[SampleFilter, Query()]
 ) -> ListReply[Sample]:
-    """Items in the data set's own order, with the address of a small picture of each."""
+    """Items in the data set's own order: texts and rows as they are, and where to get a small picture of an image."""
     return ListReply.of(service.samples(store, tenant, dataset_id, wanted))
 
 
 @router.get(
     "/{dataset_id}/samples/{index}",
     operation_id="get_sample",
-    summary="Get a small picture of an item",
+    summary="Look at an item",
     response_class=Response,
-    responses={200: {"content": {"image/jpeg": _BINARY}, "description": "The picture."}, **errors(404, 409)},
+    responses={200: {"content": _SAMPLE, "description": "The picture, text or row."}, **errors(404, 409)},
 )
 def sample(
     store: StoreDep,
@@ -127,9 +137,9 @@ def sample(
     index: Annotated[int, Path(ge=0, lt=2**31)],
     wanted: Annotated[ThumbnailSize, Query()],
 ) -> Response:
-    """A JPEG, shrunk to `size` pixels on its longest side."""
-    picture = service.sample(store, tenant, dataset_id, index, wanted.size)
-    return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400, immutable"})
+    """An image as a JPEG, shrunk to `size` pixels on its longest side; a text as it is; a row as JSON."""
+    data, media = service.sample(store, tenant, dataset_id, index, wanted.size)
+    return Response(data, media_type=media, headers={"Cache-Control": "private, max-age=86400, immutable"})
 
 
 @router.delete(

@@ -9,7 +9,7 @@ from core.contract.errors import InvalidRequestError, TooLargeError
 from core.store.blobs import PendingBlob
 
 FILE = "file"
-FIELDS = ("name", "seed", "metadata")
+FIELDS = ("name", "seed", "metadata", "modality", "problem", "target", "text", "split")
 MAX_FIELD_BYTES = 128 * 1024
 
 

@@ -8,7 +8,9 @@ from pydantic_core import PydanticCustomError
 from app.dependencies import Paging
 from app.validation import FieldsError
 from core.contract.base import Metadata, Record, Request
-from core.contract.datasets import DatasetState, Split
+from core.contract.datasets import DatasetState, Reading, Split
+
+SHOWN_CHARACTERS = 2_000
 
 
 def _printable(value: str) -> str:
@@ -20,12 +22,17 @@ def _printable(value: str) -> str:
 Name = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_printable)]
 
 
-class UploadFields(Request):
+class UploadFields(Reading):
     """What may be said beside the file, as query parameters or as parts of the form."""
 
     name: Name | None = Field(default=None, description="A name for people; the file's name without it.")
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of the splits that are made.")
     metadata: Json[Metadata] = Field(default={}, description='Your own labels, as JSON text: {"team": "vision"}.')
+
+    @property
+    def reading(self) -> Reading:
+        """How the file is to be read."""
+        return Reading(**{name: getattr(self, name) for name in Reading.model_fields})
 
 
 def upload_fields(query: UploadFields, form: dict[str, str]) -> UploadFields:
@@ -67,7 +74,11 @@ class Sample(Record):
     """An item of a data set, to look at."""
 
     index: int
-    name: str = Field(description="Path inside the upload.")
+    name: str = Field(description="Path inside the upload, or the number of a table's row.")
     label: str | None = None
+    labels: list[str] | None = Field(default=None, description="Its classes, for `multi_label`.")
+    value: float | None = Field(default=None, description="Its value, for `regression`.")
     split: Split
-    url: str = Field(description="A small JPEG of it.")
+    text: str | None = Field(default=None, description=f"A text's first {SHOWN_CHARACTERS:,} characters.")
+    row: dict[str, str | float | bool | None] | None = Field(default=None, description="A table's row by its columns.")
+    url: str = Field(description="Where it can be had: a small JPEG, a whole text, or a row as JSON.")

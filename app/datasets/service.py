@@ -6,12 +6,12 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from app.datasets.schemas import Sample, SampleFilter, UploadFields
+from app.datasets.schemas import SHOWN_CHARACTERS, Sample, SampleFilter, UploadFields
 from app.idempotency import Created, once
 from app.models.blobs import CorruptBlobError, check
 from app.nearest import hint_nearest
 from core.contract.base import new_id, now
-from core.contract.datasets import Dataset, DatasetManifest, DatasetReport
+from core.contract.datasets import Dataset, DatasetManifest, DatasetReport, Item
 from core.contract.errors import ConflictError, InvalidRequestError, NotFoundError
 from core.modality.image import thumbnail
 from core.modality.reader import DatasetReader
@@ -19,6 +19,8 @@ from core.settings import Settings
 from core.store import datasets, garbage, idempotency, tenants
 from core.store.paging import Page, foreign_cursor
 from core.store.store import Store
+
+JPEG, TEXT, JSON = "image/jpeg", "text/plain; charset=utf-8", "application/json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +72,7 @@ def enter(
         state="validating",
         bytes=file.size,
         sha256=file.sha256,
+        reading=fields.reading,
         metadata=fields.metadata,
         created_at=now(),
     )
@@ -111,29 +114,54 @@ def delete(store: Store, tenant: str, dataset_id: str) -> None:
 
 def samples(store: Store, tenant: str, dataset_id: str, wanted: SampleFilter) -> Page[Sample]:
     """Items of a ready data set, in its own order."""
-    manifest, _ = _open(store, tenant, dataset_id)
+    manifest, content = _open(store, tenant, dataset_id)
     label = _label(manifest, wanted.label)
     start = _after(wanted.cursor)
     found: list[Sample] = []
-    for index in range(start, len(manifest.items)):
-        item = manifest.items[index]
-        if wanted.split not in (None, item.split) or (label is not None and item.label != label):
-            continue
-        if len(found) == wanted.limit:
-            return Page(found, True, str(found[-1].index))
-        name = None if item.label is None else manifest.classes[item.label]
-        url = f"/datasets/{dataset_id}/samples/{index}"
-        found.append(Sample(index=index, name=item.name, label=name, split=item.split, url=url))
+    with DatasetReader(manifest, content) as reader:
+        for index in range(start, len(manifest.items)):
+            item = manifest.items[index]
+            if wanted.split not in (None, item.split) or (label is not None and label not in _labels(item)):
+                continue
+            if len(found) == wanted.limit:
+                return Page(found, True, str(found[-1].index))
+            found.append(_sample(reader, index, f"/datasets/{dataset_id}/samples/{index}"))
     return Page(found, False, None)
 
 
-def sample(store: Store, tenant: str, dataset_id: str, index: int, size: int) -> bytes:
-    """One item as a small JPEG."""
+def _sample(reader: DatasetReader, index: int, url: str) -> Sample:
+    manifest = reader.manifest
+    item = manifest.items[index]
+    return Sample(
+        index=index,
+        name=item.name,
+        label=None if item.label is None else manifest.classes[item.label],
+        labels=None if item.labels is None else [manifest.classes[label] for label in item.labels],
+        value=item.value,
+        split=item.split,
+        text=reader.item(index)[:SHOWN_CHARACTERS] if manifest.modality == "text" else None,
+        row=reader.item(index) if manifest.modality == "tabular" else None,
+        url=url,
+    )
+
+
+def _labels(item: Item) -> list[int]:
+    if item.labels is not None:
+        return item.labels
+    return [] if item.label is None else [item.label]
+
+
+def sample(store: Store, tenant: str, dataset_id: str, index: int, size: int) -> tuple[bytes, str]:
+    """One item and its media type: a small JPEG, a text, or a row as JSON."""
     manifest, content = _open(store, tenant, dataset_id)
     if index >= len(manifest.items):
         raise no_sample(index, f"There are {len(manifest.items)}, counted from 0.")
     with DatasetReader(manifest, content) as reader:
-        return thumbnail(reader.image(index), size)
+        if manifest.modality == "text":
+            return reader.read(index), TEXT
+        if manifest.modality == "tabular":
+            return reader.read(index), JSON
+        return thumbnail(reader.image(index), size), JPEG
 
 
 def no_sample(index: int | str, hint: str = "GET .../samples lists them.") -> NotFoundError:

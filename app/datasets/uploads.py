@@ -23,6 +23,11 @@ RAW = (
     "application/x-gzip",
     "application/x-compressed-tar",
     "application/octet-stream",
+    "text/csv",
+    "text/tab-separated-values",
+    "application/x-ndjson",
+    "application/jsonl",
+    "application/vnd.apache.parquet",
 )
 _FORM_OVERHEAD = 1024 * 1024  # boundaries, part headers and small fields around the file
 

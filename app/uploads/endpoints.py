@@ -70,7 +70,8 @@ async def create(
         str | None,
         Header(
             alias="Upload-Metadata",
-            description="`key base64(value)`, …; keys: filename, name, seed, metadata (JSON text), sha256.",
+            description="`key base64(value)`, …; keys: filename, name, seed, metadata (JSON text), sha256, "
+            "modality, problem, target, text, split.",
         ),
     ] = None,
     key: IdempotencyKey = None,

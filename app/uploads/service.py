@@ -48,7 +48,7 @@ class Uploads:
             created_at=now(),
             expires_at=now() + timedelta(seconds=self.settings.upload_seconds),
         )
-        fields = said.model_dump(mode="json", include={"name", "seed", "metadata", "filename", "sha256"})
+        fields = said.model_dump(mode="json", include={"filename", "sha256", *UploadFields.model_fields})
         with self.store.db.write() as tx:
 
             def add() -> Upload:
@@ -66,7 +66,7 @@ class Uploads:
                 "The upload is empty.",
                 code="empty_upload",
                 param="Upload-Length",
-                hint="Send a zip or tar of class folders.",
+                hint="Send a zip or tar of class folders, or a table.",
             )
         if size > self.settings.max_upload_bytes:
             raise too_large(self.settings.max_upload_bytes, code="upload_too_large")
@@ -164,8 +164,8 @@ class Uploads:
         if sha256 is None or path.exists():
             sha256 = self._hash(kept)
         file = Uploaded(path, sha256, kept.upload.bytes, kept.fields["filename"])
-        said = UploadFields(name=kept.fields["name"], seed=kept.fields["seed"])
-        said = said.model_copy(update={"metadata": kept.upload.metadata})
+        named = {name: kept.fields.get(name) for name in UploadFields.model_fields if name != "metadata"}
+        said = UploadFields.model_validate(named).model_copy(update={"metadata": kept.upload.metadata})
         with self.store.db.write(blobs=True) as tx:
             dataset = enter(tx, self.store, self.tenant, file, said, request_id=self.request_id)
             if not uploads.finish(tx, upload_id, dataset.id):

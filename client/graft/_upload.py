@@ -15,7 +15,8 @@ from graft._transport import Body
 Source = str | os.PathLike[str] | bytes | BinaryIO
 OnProgress = Callable[[int, int], None]
 _CHUNK = 1024 * 1024
-_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
+_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip", *(f"{suffix}.gz" for suffix in _TABLES), *_TABLES)
 
 
 @contextmanager

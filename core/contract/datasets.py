@@ -13,6 +13,7 @@ Modality = Literal["image", "text", "tabular"]
 Problem = Literal["classification", "multi_label", "regression"]
 ColumnKind = Literal["number", "category", "date", "boolean", "text", "identifier", "constant"]
 Split = Literal["train", "validation", "test"]
+_NAME = r"^[^\x00-\x1f\x7f]*$"
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
@@ -29,16 +30,23 @@ class Reading(Request):
         default=None,
         min_length=1,
         max_length=256,
-        description="Column that is to be predicted; else found by its name.",
+        pattern=_NAME,
+        description="Column that is to be predicted; else found by its name. Several columns of 0 and 1 are separated "
+        "by commas; `none` says that there is none.",
     )
     text: str | None = Field(
         default=None,
         min_length=1,
         max_length=256,
+        pattern=_NAME,
         description="Column that holds the text; else found by its contents.",
     )
     split: str | None = Field(
-        default=None, min_length=1, max_length=256, description="Column with `train`, `validation` or `test`."
+        default=None,
+        min_length=1,
+        max_length=256,
+        pattern=_NAME,
+        description="Column with `train`, `validation` or `test`.",
     )
 
 

@@ -8,13 +8,17 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 from core.modality.errors import ArchiveError, StoppedError
 from core.settings import Settings
 
 MIB = 1024 * 1024
 MAX_NAME = 1024
+TABLE_SUFFIXES = tuple(
+    suffix + packed
+    for suffix in (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")
+    for packed in ("", ".gz", ".bz2", ".xz")
+)
 ShouldStop = Callable[[], bool]
 
 
@@ -40,10 +44,14 @@ class Refused:
 
 @dataclass
 class Listing:
-    """What an archive holds. `content` is the file that offsets count in; `content_sha256` is None for the upload."""
+    """What an archive holds. `content` is the file that offsets count in; `content_sha256` is None for the upload.
+
+    Not `is_archive`: something packed that is no tar, and may be a table.
+    """
 
     content: Path
     content_sha256: str | None = None
+    is_archive: bool = True
     entries: list[Entry] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
@@ -57,7 +65,7 @@ class Listing:
         name = clean_name(entry.name)
         if name is None:
             self.refuse(entry.name, "unsafe_path")
-        elif entry.size > limits.max_item_bytes:
+        elif entry.size > _largest(name, limits):
             self.refuse(entry.name, "item_too_large")
         else:
             self.entries.append(Entry(name, entry.offset, entry.length, entry.size, entry.deflated, entry.crc))
@@ -82,6 +90,7 @@ def list_archive(upload: Path, *, limits: Settings, scratch: Path, should_stop: 
     `archive_too_large`.
     """
     from core.modality.compressed import decompress
+    from core.modality.table_source import HEAD, format_of
     from core.modality.tars import is_tar, list_tar
     from core.modality.zips import is_zip, list_zip
 
@@ -94,8 +103,11 @@ def list_archive(upload: Path, *, limits: Settings, scratch: Path, should_stop: 
     content, sha256 = decompress(upload, head, limits=limits, scratch=scratch, should_stop=should_stop)
     try:
         with content.open("rb") as file:
-            head = file.read(512)
-        listing = list_tar(content, limits) if is_tar(head) else _no_tar()
+            head = file.read(HEAD)
+        if is_tar(head[:512]):
+            listing = list_tar(content, limits)
+        else:
+            listing = _no_tar(content, is_table=format_of(head) is not None)
     except BaseException:
         content.unlink(missing_ok=True)
         raise
@@ -177,16 +189,25 @@ def check_stop(should_stop: ShouldStop) -> None:
         raise StoppedError
 
 
-def _no_tar() -> NoReturn:
-    raise not_an_archive("a compressed file that holds no tar")
+def _no_tar(content: Path, *, is_table: bool) -> Listing:
+    if not is_table:
+        raise not_an_archive("a compressed file that holds no tar")
+    return Listing(content, is_archive=False)
+
+
+def _largest(name: str, limits: Settings) -> int:
+    """A table may be larger than an item."""
+    is_table = name.lower().endswith(TABLE_SUFFIXES)
+    return max(limits.max_item_bytes, limits.max_table_bytes) if is_table else limits.max_item_bytes
 
 
 def not_an_archive(what: str) -> ArchiveError:
     """Something that cannot be listed at all."""
     return ArchiveError(
-        f"The upload is {what}, not an archive of images.",
+        f"The upload is {what}, neither an archive of images nor a table.",
         code="not_an_archive",
-        hint="Put the images into class folders and upload them as one zip, tar or tar.gz.",
+        hint="Put images into class folders and upload them as one zip, tar or tar.gz; texts and rows as CSV, JSON "
+        "lines or Parquet.",
     )
 
 

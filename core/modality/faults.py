@@ -1,159 +1,153 @@
 """The faults that ingestion can find, each with its severity, its sentence and its remedy."""
 
 from collections import Counter
-from typing import Literal, NamedTuple
 
 from core.contract.datasets import Fault
+from core.modality.kinds import LEFT_OUT, Kind
+from core.modality.table_faults import TABLE_KINDS
 
-Severity = Literal["error", "warning", "info"]
-
-
-class _Kind(NamedTuple):
-    severity: Severity
-    message: str
-    remedy: str
-
-
-_LEFT_OUT = "They are left out."
-KINDS: dict[str, _Kind] = {
+KINDS: dict[str, Kind] = {
     # Items that cannot be used
-    "unreadable_image": _Kind(
+    "unreadable_image": Kind(
         "warning",
-        f"Images are damaged or cut off. {_LEFT_OUT}",
+        f"Images are damaged or cut off. {LEFT_OUT}",
         "Open them in a viewer and save them again, or leave them out.",
     ),
-    "image_too_large": _Kind(
+    "image_too_large": Kind(
         "warning",
-        f"Images have more pixels than the limit. {_LEFT_OUT}",
+        f"Images have more pixels than the limit. {LEFT_OUT}",
         "Scale them down, or raise GRAFT_MAX_PIXELS.",
     ),
-    "unsupported_format": _Kind(
+    "unsupported_format": Kind(
         "warning",
-        f"Files are named like images, but are in no format that is read. {_LEFT_OUT}",
+        f"Files are named like images, but are in no format that is read. {LEFT_OUT}",
         "Convert them to JPEG or PNG (GIF, BMP, WebP, TIFF and PPM are read too).",
     ),
-    "empty_file": _Kind("warning", f"Image files have no bytes. {_LEFT_OUT}", "Copy them again."),
-    "damaged_entry": _Kind(
+    "empty_file": Kind("warning", f"Image files have no bytes. {LEFT_OUT}", "Copy them again."),
+    "damaged_entry": Kind(
         "warning",
-        f"Entries of the archive do not hold what the archive says. {_LEFT_OUT}",
+        f"Entries of the archive do not hold what the archive says. {LEFT_OUT}",
         "Make the archive again from the original files.",
     ),
-    "item_too_large": _Kind(
+    "item_too_large": Kind(
         "warning",
-        f"Files are larger than the limit for one item. {_LEFT_OUT}",
+        f"Files are larger than the limit for one item. {LEFT_OUT}",
         "Scale the images down, or raise GRAFT_MAX_ITEM_BYTES.",
     ),
     # Entries that are no items
-    "not_an_image": _Kind(
+    "not_an_image": Kind(
         "warning",
-        f"Files are not images. {_LEFT_OUT}",
+        f"Files are not images. {LEFT_OUT}",
         "Nothing to do if that is meant; otherwise convert them to JPEG or PNG.",
     ),
-    "ignored_file": _Kind(
+    "ignored_file": Kind(
         "info", "Hidden files and files that operating systems leave behind are ignored.", "Nothing to do."
     ),
-    "unsafe_path": _Kind(
+    "unsafe_path": Kind(
         "warning",
-        f"Entries have paths that could point out of a folder or hide something. {_LEFT_OUT}",
+        f"Entries have paths that could point out of a folder or hide something. {LEFT_OUT}",
         "Use plain relative paths with forward slashes, without `..`, drive letters or control characters.",
     ),
-    "link": _Kind("warning", f"Entries are links. {_LEFT_OUT}", "Put the files themselves into the archive."),
-    "special_file": _Kind(
+    "link": Kind("warning", f"Entries are links. {LEFT_OUT}", "Put the files themselves into the archive."),
+    "special_file": Kind(
         "warning",
-        f"Entries are devices, pipes or sparse files. {_LEFT_OUT}",
+        f"Entries are devices, pipes or sparse files. {LEFT_OUT}",
         "Put plain files only into the archive.",
     ),
-    "encrypted_entry": _Kind(
-        "warning", f"Entries are protected by a password. {_LEFT_OUT}", "Make the archive without a password."
+    "encrypted_entry": Kind(
+        "warning", f"Entries are protected by a password. {LEFT_OUT}", "Make the archive without a password."
     ),
-    "unsupported_compression": _Kind(
+    "unsupported_compression": Kind(
         "warning",
-        f"Entries are compressed by a method that is not read. {_LEFT_OUT}",
+        f"Entries are compressed by a method that is not read. {LEFT_OUT}",
         "Make the zip with DEFLATE (the usual method) or without compression.",
     ),
-    "duplicate_name": _Kind(
+    "duplicate_name": Kind(
         "warning",
         "Paths stand in the archive more than once. The last of each is taken.",
         "Give every file its own path.",
     ),
     # Folders
-    "image_outside_class": _Kind(
+    "image_outside_class": Kind(
         "warning",
-        f"Images lie beside class folders (or beside split folders), not in one. {_LEFT_OUT}",
+        f"Images lie beside class folders (or beside split folders), not in one. {LEFT_OUT}",
         "Put every image into the folder of its class.",
     ),
-    "nested_folders": _Kind(
+    "nested_folders": Kind(
         "warning",
         "Images lie in folders below a folder that holds images itself. They count to that upper folder's class.",
         "If the lower folders are classes of their own, move the images beside them into a folder too.",
     ),
-    "class_names_merged": _Kind(
+    "class_names_merged": Kind(
         "warning",
         "Class folders in different splits are spelt alike but for upper and lower case. Each is taken as one class.",
         "Spell a class the same in every split.",
     ),
-    "similar_class_names": _Kind(
+    "similar_class_names": Kind(
         "warning",
         "Class folders side by side differ only in upper and lower case. They are kept as different classes.",
         "If they are the same class, put their images into one folder.",
     ),
-    "empty_class": _Kind(
+    "empty_class": Kind(
         "warning",
         "Class folders hold no usable image. These classes are left out.",
         "Add images, or remove the folder.",
     ),
-    "class_too_small": _Kind(
+    "class_too_small": Kind(
         "warning",
-        "Classes have fewer than three images, so they cannot be in all of train, validation and test.",
-        "Add images; ten of each class are a good start.",
+        "Classes have fewer than three items, so they cannot be in all of train, validation and test.",
+        "Add items; ten of each class are a good start.",
     ),
-    "class_without_training": _Kind(
+    "class_without_training": Kind(
         "warning",
-        "Classes have no image in the training split, so that they cannot be learned.",
-        "Put some of their images into `train`.",
+        "Classes have no item in the training split, so that they cannot be learned.",
+        "Put some of their items into `train`.",
     ),
-    "single_class": _Kind(
+    "single_class": Kind(
         "warning",
         "There is only one class, so there is nothing to tell apart.",
-        "Add a folder with images that are not of this class.",
+        "Add items that are not of this class.",
     ),
-    "imbalance": _Kind(
+    "imbalance": Kind(
         "info",
-        "The largest class has more than five times as many images as the smallest.",
+        "The largest class has more than five times as many items as the smallest.",
         "Look at macro-F1 rather than accuracy, or weigh the classes.",
     ),
-    "unlabelled": _Kind(
+    "unlabelled": Kind(
         "info",
-        "All images lie in one folder, so the data set has no labels.",
-        "To label them, sort them into one folder per class: `cats/1.jpg`, `dogs/1.jpg`.",
+        "The data set has no labels.",
+        "To label images, sort them into one folder per class: `cats/1.jpg`, `dogs/1.jpg`. To label rows, name the "
+        "target column with `target=`.",
     ),
-    "given_splits_ignored": _Kind(
+    "given_splits_ignored": Kind(
         "info",
-        "The split folders give nothing to learn from, or nothing to measure on. Splits were made here instead.",
-        "Bring `train` and `test` folders (and `val`, if you like) to use your own splits.",
+        "The splits that were brought give nothing to learn from, or nothing to measure on. Splits were made here "
+        "instead.",
+        "Bring `train` and `test` (and `val`, if you like) to use your own splits.",
     ),
-    "empty_split": _Kind(
+    "empty_split": Kind(
         "warning",
-        "Splits have no image.",
-        "Add images: with three or more of each class every split gets some.",
+        "Splits have no item.",
+        "Add items: with three or more of each class every split gets some.",
     ),
     # Copies
-    "duplicate_in_split": _Kind(
+    "duplicate_in_split": Kind(
         "warning",
-        "Images are exact copies of another one in the same split. They are kept.",
+        "Items are exact copies of another one in the same split. They are kept.",
         "Remove the copies: they count double.",
     ),
-    "duplicate_across_splits": _Kind(
+    "duplicate_across_splits": Kind(
         "warning",
-        "Images are exact copies of one in a held-out split. They are left out of the split that is learned from "
+        "Items are exact copies of one in a held-out split. They are left out of the split that is learned from "
         "(test before validation before train), or the figures would flatter.",
         "Remove the copies.",
     ),
-    "conflicting_labels": _Kind(
+    "conflicting_labels": Kind(
         "warning",
-        "The same image stands in more than one class. All its copies are left out.",
-        "Keep it in the right class only.",
+        "The same item has different labels. All its copies are left out.",
+        "Keep it with the right label only.",
     ),
+    **TABLE_KINDS,
 }
 
 
@@ -170,7 +164,18 @@ class FaultBook:
         self._counts[code] += 1
         examples = self._examples.setdefault(code, [])
         if len(examples) < 10:
-            examples.append(example)
+            examples.append(example.replace("\0", "\\0"))  # PostgreSQL keeps no NUL in texts
+
+    def count(self, code: str, times: int) -> None:
+        """Note so many more of a kind that was added before, without examples."""
+        self._counts[code] += times
+
+    def take(self, other: "FaultBook") -> None:
+        """Note what another book holds."""
+        for code, examples in other._examples.items():
+            for example in examples:
+                self.add(code, example)
+            self.count(code, other._counts[code] - len(examples))
 
     def faults(self) -> list[Fault]:
         """All kinds found: warnings first, in the order of `KINDS`."""

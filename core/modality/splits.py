@@ -62,7 +62,8 @@ def _share_out(
     splits: dict[int, Split] = {}
     for label, units in copies.items():
         rng = np.random.default_rng((seed, 0 if label is None else label + 1))
-        shuffled = [list(units.values())[at] for at in rng.permutation(len(units))]
+        piles = list(units.values())
+        shuffled = [piles[at] for at in rng.permutation(len(piles))]
         splits |= _share_class(shuffled, test=test)
     return [splits[index] for index in items]
 

@@ -1,6 +1,6 @@
 """Queries on data sets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
@@ -27,6 +27,7 @@ class DatasetClaim:
     seed: int
     request_id: str | None = None
     lost: int = 0
+    reading: Reading = field(default_factory=Reading)
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def _record(row: Row[Any]) -> Dataset:
         state=row.state,
         modality=row.modality,
         problem=row.problem,
-        reading=row.reading or Reading(),
+        reading=Reading.model_validate(row.reading or {}),
         labelled=row.labelled,
         classes=row.classes,
         items=row.items,
@@ -61,7 +62,8 @@ def _record(row: Row[Any]) -> Dataset:
 
 def add(tx: Connection, tenant: str, dataset: Dataset, *, seed: int, request_id: str | None = None) -> None:
     """Enter a new data set; the request that brought it is named in the logs of its ingestion."""
-    values = dataset.model_dump(exclude={"object", "sha256"}, mode="python")
+    values = dataset.model_dump(exclude={"object", "sha256", "reading"}, mode="python")
+    values["reading"] = _said(dataset.reading)
     tx.execute(
         insert(datasets).values(**values, tenant=tenant, upload_sha256=dataset.sha256, seed=seed, request_id=request_id)
     )
@@ -117,7 +119,13 @@ def claim_next(tx: Connection, owner: str, seconds: float) -> DatasetClaim | Non
     free = and_(T.state == "validating", or_(T.lease_until.is_(None), T.lease_until < clock(tx)))
     row = claim(tx, datasets, free, state="validating", owner=owner, seconds=seconds)
     return row and DatasetClaim(
-        Fence(row.id, row.attempt), row.tenant, row.upload_sha256, row.seed, row.request_id, row.lost
+        Fence(row.id, row.attempt),
+        row.tenant,
+        row.upload_sha256,
+        row.seed,
+        row.request_id,
+        row.lost,
+        Reading.model_validate(row.reading or {}),
     )
 
 
@@ -174,19 +182,25 @@ def release(tx: Connection, fence: Fence, *, lost: bool = False) -> None:
 
 @dataclass(frozen=True)
 class Twin:
-    """A ready data set made from the same bytes with the same seed."""
+    """A ready data set made from the same bytes with the same seed, read in the same way."""
 
     manifest_sha256: str
     report: DatasetReport
 
 
-def twin(tx: Connection, upload_sha256: str, seed: int) -> Twin | None:
+def twin(tx: Connection, upload_sha256: str, seed: int, reading: Reading) -> Twin | None:
     """What was found when the same upload was ingested before, so that it need not be done again."""
-    query = select(T.manifest_sha256, T.report).where(
+    query = select(T.manifest_sha256, T.report, T.reading).where(
         T.upload_sha256 == upload_sha256, T.seed == seed, T.state == "ready", T.manifest_sha256.is_not(None)
     )
-    row = tx.execute(query.order_by(T.id).limit(1)).one_or_none()
+    rows = tx.execute(query.order_by(T.id))
+    row = next((row for row in rows if Reading.model_validate(row.reading or {}) == reading), None)
     return row and Twin(row.manifest_sha256, DatasetReport.model_validate(row.report))
+
+
+def _said(reading: Reading) -> dict[str, str] | None:
+    """What was said of how to read the upload; nothing is null."""
+    return reading.model_dump(mode="json", exclude_none=True) or None
 
 
 def in_use(tx: Connection, dataset_id: str) -> list[str]:

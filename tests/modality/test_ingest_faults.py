@@ -202,7 +202,7 @@ def test_the_report_gives_sizes_as_they_are_seen(tmp_path):
 
 
 def test_no_images(tmp_path):
-    for data in (make_zip({}), make_tar({}), make_zip({"a/readme.md": b"x", "b/data.csv": b"y"})):
+    for data in (make_zip({}), make_tar({}), make_zip({"a/readme.md": b"x", "b/data.doc": b"y"})):
         assert rejected(tmp_path, data).code == "no_images"
     error = rejected(tmp_path, make_zip({"a/readme.md": b"x"}))
     assert faults(error)["not_an_image"].count == 1

@@ -19,11 +19,18 @@ def upload(
     ctx: typer.Context,
     path: Annotated[
         Path,
-        typer.Argument(metavar="PATH", exists=True, help="A zip or tar, or a folder with a folder for each class."),
+        typer.Argument(
+            metavar="PATH", exists=True, help="A zip or tar, a table (CSV, JSON lines, Parquet), or a folder."
+        ),
     ],
     *,
     name: Annotated[str | None, typer.Option(help="Name of the data set; default: that of the file.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the splits that are made.")] = None,
+    target: Annotated[str | None, typer.Option(help="A table's column to predict; default: found by its name.")] = None,
+    text: Annotated[str | None, typer.Option(help="A table's column of texts; default: found by its contents.")] = None,
+    split: Annotated[str | None, typer.Option(help="A table's column with train, validation or test.")] = None,
+    modality: Annotated[str | None, typer.Option(help="image, text or tabular; default: found out.")] = None,
+    problem: Annotated[str | None, typer.Option(help="classification, multi_label or regression.")] = None,
     resumable: Annotated[
         bool | None, typer.Option(help="Send it in pieces that outlive a broken connection; default: above 64 MiB.")
     ] = None,
@@ -31,7 +38,8 @@ def upload(
     as_json: Json = False,
 ) -> None:
     """Upload a data set."""
-    made = send(client(ctx), path, name=name, seed=seed, resumable=resumable)
+    said = {"target": target, "text": text, "split": split, "modality": modality, "problem": problem}
+    made = send(client(ctx), path, name=name, seed=seed, resumable=resumable, said=said)
     if wait:
         if not as_json:
             note(f"Uploaded {size(made.bytes)} as {made.id}; it is being checked …")

@@ -18,6 +18,8 @@ def dataset(found: Dataset) -> None:
             ("id", found.id),
             ("name", found.name),
             ("state", found.state),
+            ("modality", found.modality or ""),
+            ("problem", found.problem or ""),
             ("items", found.items or ""),
             ("classes", _some(found.classes)),
             ("splits", _counts(found.splits)),
@@ -39,6 +41,9 @@ def dataset_report(found: DatasetReport) -> None:
             ("items", found.items),
             ("labelled", "yes" if found.labelled else "no"),
             ("splits", f"{_counts(found.splits)} ({found.split_source}, seed {found.seed})"),
+            ("target", found.target or ""),
+            ("values", " / ".join(f"{value:g}" for value in found.values or ())),
+            ("characters", _range(found.characters)),
             ("width", _range(found.width)),
             ("height", _range(found.height)),
             ("checked in", seconds(found.seconds)),
@@ -47,6 +52,9 @@ def dataset_report(found: DatasetReport) -> None:
     if found.classes:
         rows = [(c.name, c.train, c.validation, c.test) for c in found.classes]
         table(("class", "train", "validation", "test"), rows)
+    if found.columns:
+        columns = [(c.name, c.kind, f"{c.missing:.1%}", c.distinct, ", ".join(c.examples)) for c in found.columns]
+        table(("column", "kind", "missing", "distinct", "examples"), columns)
     if found.faults:
         faults(found.faults)
 

@@ -1,8 +1,9 @@
 """Uploads and downloads with a bar, where there is a terminal."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
@@ -31,11 +32,19 @@ def bar(title: str) -> Iterator[OnBytes | None]:
 
 
 def upload(
-    client: Graft, path: Path, *, name: str | None = None, seed: int | None = None, resumable: bool | None = None
+    client: Graft,
+    path: Path,
+    *,
+    name: str | None = None,
+    seed: int | None = None,
+    resumable: bool | None = None,
+    said: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """Upload a file or folder."""
+    """Upload a file or folder; `said` is how it is to be read."""
     with bar(f"Uploading {path.name or path}") as on_bytes:
-        return client.datasets.upload(path, name=name, seed=seed, resumable=resumable, on_progress=on_bytes)
+        return client.datasets.upload(
+            path, name=name, seed=seed, resumable=resumable, on_progress=on_bytes, **(said or {})
+        )
 
 
 def download(client: Graft, model_id: str, path: str | None) -> Path:

@@ -28,13 +28,20 @@ class Datasets:
         name: str | None = None,
         seed: int | None = None,
         metadata: Mapping[str, str] | None = None,
+        modality: str | None = None,
+        problem: str | None = None,
+        target: str | None = None,
+        text: str | None = None,
+        split: str | None = None,
         resumable: bool | None = None,
         on_progress: OnProgress | None = None,
     ) -> Dataset:
-        """Upload a zip or tar, an open binary file, bytes, or a folder with a folder for each class.
+        """Upload a zip or tar, a table (CSV, JSON lines, Parquet), an open binary file, bytes, or a folder.
 
         A folder is packed into a temporary file first (names that begin with a dot are left out). `seed` fixes the
-        splits that the service makes; `metadata` are labels of your own. Files above 64 MiB, or any size with
+        splits that the service makes; `metadata` are labels of your own. `target`, `text` and `split` name a table's
+        columns, `modality` (`image`, `text`, `tabular`) and `problem` (`classification`, `multi_label`, `regression`)
+        say what it is; all of these are found out unless given. Files above 64 MiB, or any size with
         `resumable`, are sent in pieces: the upload goes on after a broken connection or a restart of the service.
         `on_progress(sent, total)` counts bytes. The data set comes back as `validating`; `wait` for it. Raises OSError
         or ValueError where there is nothing to send.
@@ -43,6 +50,11 @@ class Datasets:
             "name": name or name_of(source),
             "seed": None if seed is None else str(seed),
             "metadata": None if metadata is None else json.dumps(dict(metadata)),
+            "modality": modality,
+            "problem": problem,
+            "target": target,
+            "text": text,
+            "split": split,
         }
         with opened(source) as file:
             if size_of(file) > FROM_BYTES if resumable is None else resumable:
@@ -97,7 +109,7 @@ class Datasets:
         return iterate(self._transport, Sample, path, limit=limit, split=split, label=label)
 
     def thumbnail(self, dataset: str | Dataset, index: int, *, size: int | None = None) -> bytes:
-        """An item as a small JPEG, at most `size` pixels wide and high."""
+        """An image as a small JPEG, at most `size` pixels wide and high; a text in UTF-8; a row as JSON."""
         path = f"/datasets/{segment(dataset)}/samples/{index}"
         return self._transport.send(Call("GET", path, params={"size": size})).content
 

@@ -2,7 +2,7 @@
 
 from graft.types.access import Key, NewKey, Quotas, Scope, Usage
 from graft.types.base import Health, Page, Resource
-from graft.types.datasets import ClassCount, Dataset, DatasetReport, Fault, Sample
+from graft.types.datasets import ClassCount, Column, Dataset, DatasetReport, Fault, Reading, Sample
 from graft.types.errors import ErrorBody
 from graft.types.imports import Import
 from graft.types.jobs import Event, Job, MethodSpec, Progress, Step
@@ -16,6 +16,7 @@ __all__ = [
     "Calibration",
     "ClassCount",
     "ClassRow",
+    "Column",
     "CurvePoint",
     "Dataset",
     "DatasetReport",
@@ -41,6 +42,7 @@ __all__ = [
     "Predictions",
     "Progress",
     "Quotas",
+    "Reading",
     "Report",
     "Resource",
     "Sample",
