@@ -12,6 +12,7 @@ from core import logs
 from core.contract.base import new_id, now
 from core.contract.errors import ErrorBody, JobError, NotFoundError
 from core.contract.jobs import TERMINAL, JobSpec, JobState, Step
+from core.contract.methods import RankBaseModels
 from core.contract.models import Model, ModelManifest
 from core.contract.reports import Report
 from core.settings import Settings
@@ -128,7 +129,9 @@ class _Run:
                 source=self._data(tx, spec.source, "source"),
                 evaluation=None if spec.evaluation is None else self._data(tx, spec.evaluation, "evaluation"),
                 parent=self._parent(tx, tenant, spec.base_model or ""),
+                former=self._former(tx, tenant, spec.base_model or ""),
                 checkpoint=self._checkpoint(),
+                parents=self._parents(tx, tenant, spec),
             )
 
     def _data(self, tx: Connection, dataset_id: str, param: str) -> DataRef:
@@ -150,6 +153,27 @@ class _Run:
         except NotFoundError as error:
             raise _missing(error.message, "model_not_found", "base_model") from error
         return self._blob(model.sha256, model.id, "base_model")
+
+    def _parents(self, tx: Connection, tenant: str, spec: JobSpec) -> dict[str, Path]:
+        """Bundles of the user's own models that a ranking looks at."""
+        if not isinstance(spec.method, RankBaseModels) or spec.method.base_models == "all":
+            return {}
+        found = {name: self._parent(tx, tenant, name) for name in spec.method.base_models}
+        return {name: path for name, path in found.items() if path is not None}
+
+    def _former(self, tx: Connection, tenant: str, base_model: str) -> DataRef | None:
+        """What the parent was measured on, if that data set is still there just as it was."""
+        if not base_model.startswith("mdl_"):
+            return None
+        # An evaluation data set, where there was one, stands last.
+        for use in models.get(tx, tenant, base_model).manifest.data[-1:]:
+            try:
+                found = self._data(tx, use.dataset_id, "base_model")
+            except JobError:
+                continue
+            if found.manifest_sha256 == use.manifest_sha256:
+                return found
+        return None
 
     def _blob(self, sha256: str, owner: str, param: str) -> Path:
         if not self.store.blobs.exists(sha256):

@@ -29,7 +29,14 @@ def curve_charts(report: Report) -> list[Markup]:
         Series("validation loss", "two", _points(report.curve, "validation_loss")),
     ]
     accuracy = [Series("validation accuracy", "two", _points(report.curve, "validation_accuracy"))]
-    charts = ((loss, "Loss", False), (accuracy, "Accuracy", True))
+    score = [
+        Series(
+            "validation R²" if report.problem == "regression" else "validation F1",
+            "two",
+            _points(report.curve, "validation_score"),
+        )
+    ]
+    charts = ((loss, "Loss", False), (accuracy, "Accuracy", True), (score, "Score", False))
     return [
         _chart(kept, report, name, share) for group, name, share in charts if (kept := [s for s in group if s.points])
     ]

@@ -1,6 +1,7 @@
 """The report in words: numbers as people write them, and one sentence per finding."""
 
 import math
+from dataclasses import dataclass
 
 from core.contract.reports import Calibration, ClassRow, Metric, Report
 
@@ -57,6 +58,32 @@ def metric(report: Report, name: str) -> Metric | None:
     return next((found for found in report.metrics if found.name == name), None)
 
 
+LEADS = {
+    "classification": ("accuracy", "accuracy on held-out items"),
+    "multi_label": ("micro_f1", "F1 over all classes of the held-out items"),
+    "regression": ("r2", "of the spread of the held-out values is explained (R²)"),
+}
+
+
+@dataclass(frozen=True)
+class Lead:
+    """The figure that stands first."""
+
+    name: str
+    value: str
+    meaning: str
+
+
+def lead(report: Report) -> Lead | None:
+    """Accuracy, F1 or R2, as the problem asks."""
+    name, meaning = LEADS[report.problem]
+    found = metric(report, name)
+    if found is None:
+        return None
+    shown = figure(found.value) if name == "micro_f1" else percent(found.value)
+    return Lead(name, shown, meaning)
+
+
 def interval(found: Metric, *, share: bool = True) -> str:
     """The 95 % interval of a figure, or nothing."""
     if found.low is None or found.high is None:
@@ -81,16 +108,29 @@ def commonest(report: Report) -> tuple[str | None, float] | None:
 
 
 def headline(report: Report) -> list[str]:
-    """What the accuracy means, in one or two sentences."""
-    found = metric(report, "accuracy")
+    """What the first figure means, in one or two sentences."""
+    name, _ = LEADS[report.problem]
+    found = metric(report, name)
     if found is None:
-        return ["The report carries no accuracy."]
+        return [f"The report carries no {name.replace('_', ' ')}."]
+    if report.problem == "regression":
+        return [_errors(report, found)]
     span = f" (95{SPACE}% interval {interval(found)})" if interval(found) else ""
+    if report.problem == "multi_label":
+        return [f"Measured on {things(found.n, 'held-out item')}{span}."]
     right = round(found.value * found.n)
     items = "item" if found.n == 1 else "items"
     said = [f"Of {count(found.n)} held-out {items} the model names {count(right)} correctly{span}."]
     if guess := commonest(report):
         said.append(_against_guessing(found, *guess))
+    return said
+
+
+def _errors(report: Report, found: Metric) -> str:
+    """How far a regression's values lie off."""
+    said = f"Measured on {things(found.n, 'held-out item')}."
+    if error := metric(report, "mae"):
+        said += f" A prediction lies {figure(error.value)} off its true value on average."
     return said
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from core.contract.base import new_id
-from core.contract.jobs import JobSpec
+from core.contract.jobs import Baselines, Guard, JobSpec
 from core.modality.ingest import ingest
 from core.settings import Settings
 from worker.engine import run
@@ -66,8 +66,14 @@ class Workshop:
         cache: Path | None = None,
         checkpoint: Path | None = None,
         checkpoint_seconds: float = 3600.0,
+        baselines: Baselines = "none",
+        guard: Guard = "on",
+        former: DataRef | None = None,
     ) -> Result:
-        """Run one job through the door; its events are in `events`."""
+        """Run one job through the door; its events are in `events`.
+
+        Without baselines what the method made is what is served.
+        """
         self.events.clear()
         spec = JobSpec(
             method=method,
@@ -75,6 +81,8 @@ class Workshop:
             source=source.id,
             evaluation=evaluation.id if evaluation else None,
             seed=seed,
+            baselines=baselines,
+            guard=guard,
         )
         self.out = self.root / new_id("req")
         places = Places(
@@ -85,7 +93,7 @@ class Workshop:
             threads=2,
             checkpoint_seconds=checkpoint_seconds,
         )
-        inputs = Inputs(new_id("job"), new_id("mdl"), source, evaluation, parent, checkpoint)
+        inputs = Inputs(new_id("job"), new_id("mdl"), source, evaluation, parent, former, checkpoint)
         return run(spec, inputs, places, sink=lambda kind, data: self.events.append((kind, data)), should_stop=wish)
 
     def said(self, kind: str) -> list[dict[str, Any]]:

@@ -28,6 +28,8 @@ def _head(normalise: Normalise, width: int, classes: int = 5) -> Head:
     if normalise == "standardise":
         mean, scale = rng.normal(size=width).astype(np.float32), rng.uniform(1, 3, width).astype(np.float32)
         return Head(weight / np.float32(width**0.5), bias, normalise, mean, scale)
+    if normalise == "centred_l2":
+        return Head(weight, bias, normalise, rng.normal(size=width).astype(np.float32))
     return Head(weight, bias, normalise)
 
 
@@ -74,7 +76,7 @@ def test_the_default_base_model_with_its_real_weights_is_exported(cache: CacheFo
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("normalise", ["none", "l2", "standardise"])
+@pytest.mark.parametrize("normalise", ["none", "l2", "standardise", "centred_l2"])
 def test_a_joined_head_equals_torch_and_numpy(
     normalise: Normalise, squeezenet: Backbone, graph: Path, tmp_path: Path
 ) -> None:

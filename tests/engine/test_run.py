@@ -74,7 +74,7 @@ def check_report(result, epochs):
     assert figures["accuracy"].value == pytest.approx(right / report.held_out_items)
     assert figures["accuracy"].low <= figures["accuracy"].value <= figures["accuracy"].high
     assert len(report.mistakes) == min(20, report.held_out_items - right)
-    assert [step.name for step in report.steps][-3:] == ["train", "evaluate", "export"]
+    assert [step.name for step in report.steps][-4:] == ["train", "compare", "evaluate", "export"]
     assert report.curve_axis == ("epoch" if epochs else "log10_regularisation")
     assert sum(bin.count for bin in report.calibration.bins) == report.held_out_items
     assert manifest.temperature == report.calibration.temperature
@@ -89,7 +89,7 @@ def test_a_probe_from_data_to_bundle(probe):
     check_report(result, epochs=False)
     assert result.report.metrics[0].value > 0.9
     steps = [(data["name"], data["state"]) for kind, data in events if kind == "step"]
-    names = ["prepare", "features", "train", "evaluate", "export"]
+    names = ["prepare", "features", "train", "compare", "evaluate", "export"]
     assert steps == [(name, state) for name in names for state in ("running", "done")]
     fractions = [data["fraction"] for kind, data in events if kind == "progress"]
     assert fractions == sorted(fractions)

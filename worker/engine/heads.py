@@ -17,8 +17,8 @@ EPSILON = 1e-12  # as torch.nn.functional.normalize
 class Head:
     """Normalisation, then an affine map: `logits = weight @ normalise(embedding) + bias`.
 
-    `weight` is (C, D), `bias` is (C,). `standardise` has a `mean` and a `scale`, `centred_l2` (the length is taken about
-    the mean) a `mean`; both are (D,). All float32.
+    `weight` is (C, D), `bias` is (C,). `standardise` has a `mean` and a `scale`, `centred_l2` (the length is taken
+    about the mean) a `mean`; both are (D,). All float32.
     """
 
     weight: Floats

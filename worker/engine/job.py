@@ -1,11 +1,8 @@
-"""One job from top to bottom: prepare, features, train, evaluate, export."""
+"""One job from top to bottom: prepare, features, train, compare, evaluate, export."""
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from core.contract.base_models import BaseModelCard
 from core.contract.datasets import Modality
@@ -13,26 +10,28 @@ from core.contract.errors import JobError
 from core.contract.jobs import DEFAULT_BASE_MODELS, JobSpec, StepName
 from core.contract.models import ModelManifest
 from worker.engine import devices, export, model_card, notes, records
+from worker.engine.arms import ArmRun
 from worker.engine.backbones import Base, open_base
 from worker.engine.bundle import write_bundle
 from worker.engine.cache import CacheFolder
 from worker.engine.checkpoint import Checkpoints
-from worker.engine.data import Items, JobData, read
+from worker.engine.contest import Ground, hold
+from worker.engine.data import JobData, read
 from worker.engine.door import Inputs, Places, Result, ShouldStop, Sink
 from worker.engine.evaluate import Evaluation, Scale, evaluate, fit_scale
-from worker.engine.feeds import embed_all, source
+from worker.engine.explore import explore
 from worker.engine.frozen import FrozenFeatures
-from worker.engine.loading import workers
 from worker.engine.methods import METHODS
 from worker.engine.records import Finished, finding, report
 from worker.engine.steps import Steps, Wishes
 from worker.engine.tables import fit_table
-from worker.engine.task import Finding, Task, Trained
+from worker.engine.task import Finding, Task
 
-Floats = NDArray[np.float32]
 _SHARES: dict[str, dict[StepName, float]] = {  # of a job's time, as they usually are
-    "linear_probe": {"prepare": 1, "features": 70, "train": 8, "evaluate": 1, "export": 10},
-    "fine_tune": {"prepare": 1, "features": 8, "train": 80, "evaluate": 3, "export": 8},
+    "linear_probe": {"prepare": 1, "features": 70, "train": 8, "compare": 4, "evaluate": 1, "export": 10},
+    "auto": {"prepare": 1, "features": 20, "train": 70, "compare": 4, "evaluate": 1, "export": 6},
+    "fine_tune": {"prepare": 1, "features": 8, "train": 80, "compare": 4, "evaluate": 1, "export": 8},
+    "rank_base_models": {"prepare": 1, "compare": 99},
 }
 
 _DECISIVE = {"torch", "torchvision", "timm", "numpy", "pillow"}  # another version may train otherwise
@@ -43,6 +42,8 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
     wishes = Wishes(should_stop)
     steps = Steps(sink, _SHARES.get(spec.method.name, _SHARES["fine_tune"]))
     method = METHODS[spec.method.name]
+    if method.explores:
+        return explore(spec, inputs, places, _base, steps=steps, wishes=wishes, sink=sink)
     with steps.step("prepare") as note:
         wishes.check()
         threads = devices.use_threads(places.threads)
@@ -65,20 +66,42 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
                 every=places.checkpoint_seconds,
                 resume=inputs.checkpoint,
             )
-            task = Task(spec.method, data, base, features, device, threads, spec.seed, steps, wishes, sink, checkpoints)
+            task = Task(
+                spec.method,
+                data,
+                base,
+                features,
+                device,
+                threads,
+                spec.seed,
+                steps,
+                wishes,
+                sink,
+                checkpoints,
+                spec.budget.max_seconds,
+            )
             trained = method.run(task)
         if isinstance(trained, Finding):
             return Result(None, finding(spec, inputs, data, trained, steps.done), None)
         if trained.options:
             sink("resolved", {"method": spec.method.model_dump(mode="json") | trained.options})
+        with steps.step("compare") as note:
+            wishes.check()
+            ground = Ground(
+                task, spec, inputs, partial(_base, spec, inputs, places, cache, data), places.out, _seconds(steps)
+            )
+            contest = hold(ground, trained)
+            measured = sum(arm.state == "measured" for arm in contest.arms)
+            note.text = f"{measured} arms" if contest.judgement else "with nothing"
+        served = contest.served
         with steps.step("evaluate"):
             wishes.check()
-            evaluation, scale, said = _measure(task, trained, features)
+            evaluation, scale, said = _measure(task, served)
             sink("metric", {metric.name: metric.value for metric in evaluation.metrics})
-        job = Finished(spec, inputs, base, trained, evaluation, scale, said)
+        job = Finished(spec, inputs, trained, contest, evaluation, scale, [*said, *trained.notes])
         with steps.step("export") as note:
             wishes.check()
-            bundle, manifest = _export(job, places, cache, features, steps)
+            bundle, manifest = _export(job, places, cache, steps)
             note.text = f"{bundle.stat().st_size / 1e6:.1f} MB"
         steps.progress("export", 1.0)
         return Result(manifest, report(job, steps.done), bundle)
@@ -88,25 +111,43 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
 
 def _open(spec: JobSpec, inputs: Inputs, places: Places, cache: CacheFolder, data: JobData) -> Base:
     """The base model; a table's inputs are what its training rows make them."""
-    modality, table = data.source.modality, None
     try:
-        if modality == "tabular":
-            table = fit_table(data, inputs.parent)
-        base = open_base(
-            spec.base_model or DEFAULT_BASE_MODELS[modality],
-            weights_dir=places.weights,
-            pretrained=getattr(spec.method, "init", "pretrained") == "pretrained",
-            seed=spec.seed,
-            parent=inputs.parent,
-            cache=cache,
-            table=table,
-        )
-        _check_modality(base.identity.card, modality)
+        base = _base(spec, inputs, places, cache, data)
+        _check_modality(base.identity.card, data.source.modality)
         METHODS[spec.method.name].check(spec.method, base)
     except BaseException:
         data.close()
         raise
     return base
+
+
+def _base(
+    spec: JobSpec,
+    inputs: Inputs,
+    places: Places,
+    cache: CacheFolder,
+    data: JobData,
+    *,
+    pretrained: bool | None = None,
+) -> Base:
+    """The base model, with random weights where the method, or `pretrained`, wants them."""
+    modality = data.source.modality
+    if pretrained is None:
+        pretrained = getattr(spec.method, "init", "pretrained") == "pretrained"
+    return open_base(
+        spec.base_model or DEFAULT_BASE_MODELS[modality],
+        weights_dir=places.weights,
+        pretrained=pretrained,
+        seed=spec.seed,
+        parent=inputs.parent,
+        cache=cache,
+        table=fit_table(data, inputs.parent) if modality == "tabular" else None,
+    )
+
+
+def _seconds(steps: Steps) -> float:
+    """What the step before took."""
+    return steps.done[-1].seconds or 0.0
 
 
 def _check_modality(card: BaseModelCard, modality: Modality) -> None:
@@ -133,39 +174,22 @@ def _belongs(spec: JobSpec, inputs: Inputs, base: Base) -> dict[str, Any]:
     }
 
 
-def _measure(task: Task, trained: Trained, features: FrozenFeatures) -> tuple[Evaluation, Scale, list[str]]:
-    """Fit the temperature on validation items, measure on held-out ones; returns the figures and the notes."""
-    data = trained.data
-    validation, held_out = (
-        logits_of(trained, items, features, task.wishes.check) for items in (data.validation, data.held_out)
-    )
-    scale = fit_scale(data, validation, trained.out_of_fold)
-    found = evaluate(held_out, data, scale, task.rng())
-    accuracy = found.metrics[0]
-    said = [*notes.about_accuracy(accuracy), *notes.about_data(data), *trained.notes]
-    if trained.probe is not None and data.problem == "classification":
-        right = trained.probe(features(data.held_out)).argmax(axis=1) == data.held_out.labels
-        said.append(notes.about_probe(float(right.mean()), accuracy.value, accuracy.n))
+def _measure(task: Task, served: ArmRun) -> tuple[Evaluation, Scale, list[str]]:
+    """Fit the temperature on what was not trained on, measure on held-out items; returns the figures and the notes."""
+    assert served.trained is not None
+    data = served.trained.data
+    unseen = served.choosing[len(task.data.train) :]
+    scale = fit_scale(data, unseen[: len(data.validation)], served.trained.out_of_fold)
+    found = evaluate(served.held_out, data, scale, task.rng())
+    said = [*notes.about_accuracy(found.metrics[0]), *notes.about_data(data)]
     return found, scale, [*said, scale.note] if scale.note else said
 
 
-def logits_of(trained: Trained, items: Items, features: FrozenFeatures, check: Callable[[], None]) -> Floats:
-    """Logits (n, C) of items."""
-    if len(items) == 0:
-        return np.empty((0, trained.head.classes), dtype=np.float32)
-    if trained.backbone is None:
-        return trained.head(features(items))
-    module = trained.backbone.module.to(features.device)
-    with workers(features.threads, "evaluate") as pool:
-        seen = source(items, features.base, share=0)
-        return trained.head(embed_all(module, seen, device=features.device, pool=pool, check=check))
-
-
-def _export(
-    job: Finished, places: Places, cache: CacheFolder, features: FrozenFeatures, steps: Steps
-) -> tuple[Path, ModelManifest]:
-    """Write the bundle."""
+def _export(job: Finished, places: Places, cache: CacheFolder, steps: Steps) -> tuple[Path, ModelManifest]:
+    """Write the bundle of the arm that is served."""
     places.out.mkdir(parents=True, exist_ok=True)
+    features = job.contest.served.frozen
+    assert features is not None
     scale, unit = job.scale.temperature, job.data.scale
     head = job.trained.head if unit is None else job.trained.head.rescaled(unit.mean, unit.std)
     metadata = {"model_id": job.inputs.model_id, "temperature": repr(scale)}

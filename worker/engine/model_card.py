@@ -2,6 +2,7 @@
 
 from core.contract.models import ModelManifest
 from core.contract.prepare import ImagePrepare
+from core.contract.verdicts import Judgement
 
 _USE = """```python
 import json
@@ -49,6 +50,7 @@ def write(manifest: ModelManifest, notes: list[str]) -> str:
             f"Tells {len(manifest.classes)} classes apart: {_classes(manifest.classes)}.",
             f"Made by `{manifest.method.get('name')}` from `{manifest.base_model}` in {manifest.seconds:.1f} s.",
             "",
+            *_verdict(manifest.judgement),
             "## How good it is",
             "",
             f"On {manifest.held_out_items} held-out items that nothing was fitted on:",
@@ -82,6 +84,19 @@ def write(manifest: ModelManifest, notes: list[str]) -> str:
             "",
         ]
     )
+
+
+def _verdict(judgement: Judgement | None) -> list[str]:
+    if judgement is None:
+        return []
+    lost = ", ".join(f"`{change.name}`" for change in judgement.lost_classes)
+    return [
+        "## Whether the transfer helped",
+        "",
+        f"**{judgement.verdict.replace('_', ' ').capitalize()}.** {judgement.sentence}",
+        f"The arm in this bundle is `{judgement.served}`." + (f" Classes that lost: {lost}." if lost else ""),
+        "",
+    ]
 
 
 def _classes(names: list[str]) -> str:

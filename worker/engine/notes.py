@@ -62,15 +62,3 @@ def about_accuracy(accuracy: Metric) -> list[str]:
         f"Only {accuracy.n} items are held out: on new items like these the accuracy may lie anywhere between "
         f"{accuracy.low:.1%} and {accuracy.high:.1%} (95 % interval)."
     ]
-
-
-def about_probe(start: float, accuracy: float, n: int) -> str:
-    """How a trained model compares with a linear probe of the frozen base model, on the same held-out items."""
-    difference = round((accuracy - start) * n)
-    if difference == 0:
-        return f"A linear probe of the frozen base model is right on as many held-out items ({start:.1%})."
-    word = "more" if difference > 0 else "fewer"
-    return (
-        f"On the held-out items it is right on {abs(difference)} {word} than a linear probe of the frozen base model "
-        f"({accuracy:.1%} against {start:.1%})."
-    )

@@ -11,6 +11,7 @@ from core.contract.models import ModelManifest, Parity
 from core.contract.reports import Report
 from worker.engine import devices
 from worker.engine.backbones import Base
+from worker.engine.contest import Contest
 from worker.engine.data import JobData
 from worker.engine.door import Inputs
 from worker.engine.evaluate import Evaluation, Scale
@@ -24,11 +25,24 @@ class Finished:
 
     spec: JobSpec
     inputs: Inputs
-    base: Base
-    trained: Trained
+    method: Trained
+    """What the method made."""
+    contest: Contest
     evaluation: Evaluation
     scale: Scale
     notes: list[str]
+
+    @property
+    def trained(self) -> Trained:
+        """What is served."""
+        assert self.contest.served.trained is not None
+        return self.contest.served.trained
+
+    @property
+    def base(self) -> Base:
+        """The base model that it stands on."""
+        assert self.contest.served.frozen is not None
+        return self.contest.served.frozen.base
 
     @property
     def data(self) -> JobData:
@@ -64,13 +78,14 @@ def manifest(job: Finished, parity: Parity, *, device: torch.device, seconds: fl
             "normalise": job.trained.head.normalise,
         },
         lineage=job.base.identity.lineage,
-        method=spec.method.model_dump(mode="json") | job.trained.options,
+        method=spec.method.model_dump(mode="json") | job.method.options,
         seed=spec.seed,
         data=[collection.use() for collection in job.data.collections],
         train_items=len(job.data.train),
         validation_items=len(job.data.validation),
         held_out_items=len(job.data.held_out),
         metrics=job.evaluation.metrics,
+        judgement=job.contest.judgement,
         parity=parity,
         versions=devices.versions(),
         hardware=devices.hardware(device),
@@ -101,8 +116,10 @@ def report(job: Finished, steps: list[Step]) -> Report:
         confusion=found.confusion,
         calibration=found.calibration,
         scatter=found.scatter,
-        curve_axis=job.trained.axis,
-        curve=job.trained.curve,
+        arms=job.contest.arms,
+        judgement=job.contest.judgement,
+        curve_axis=job.method.axis,
+        curve=job.method.curve,
         mistakes=found.mistakes,
         steps=steps,
         notes=job.notes,

@@ -1,6 +1,5 @@
 """What a method is given, and what it hands back."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,8 +11,9 @@ from core.contract.methods import AnyMethod
 from core.contract.reports import CurvePoint
 from worker.engine.backbones import Backbone, Base
 from worker.engine.checkpoint import Checkpoints
-from worker.engine.data import Items, JobData
+from worker.engine.data import JobData
 from worker.engine.door import Sink
+from worker.engine.frozen import FrozenFeatures
 from worker.engine.heads import Head
 from worker.engine.steps import Steps, Wishes
 
@@ -27,7 +27,7 @@ class Task:
     options: AnyMethod
     data: JobData
     base: Base
-    features: Callable[[Items], Floats]
+    features: FrozenFeatures
     """Features (n, D) of the frozen base model, from the cache; embedded now if they are not there."""
     device: torch.device
     threads: int
@@ -36,6 +36,8 @@ class Task:
     wishes: Wishes
     sink: Sink
     checkpoints: Checkpoints
+    budget: float | None = None
+    """Seconds that the job may take in all."""
 
     def rng(self) -> np.random.Generator:
         """A generator of the job's seed."""
@@ -51,6 +53,16 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Raced:
+    """One of several methods that a job has tried."""
+
+    name: str
+    trained: "Trained"
+    seconds: float
+    won: bool
+
+
+@dataclass(frozen=True)
 class Trained:
     """A trained model: a head on the frozen base model, or on a network that was trained with it."""
 
@@ -59,12 +71,12 @@ class Trained:
     head: Head
     backbone: Backbone | None = None
     """The network if it was trained, on the CPU; None where it is the base model as it was."""
-    probe: Head | None = None
-    """A linear probe of the frozen base model, to be compared with."""
     out_of_fold: Floats | None = None
     """Logits (n, C) that each training item gets from a fit without it; NaN where there is none."""
     axis: Literal["epoch", "log10_regularisation"] = "epoch"
     curve: list[CurvePoint] = field(default_factory=list)
     options: dict[str, object] = field(default_factory=dict)
     """What became of options that were left to the method, e.g. the regularisation."""
+    raced: list[Raced] = field(default_factory=list)
+    """Where several methods were tried: all of them, this one included."""
     notes: list[str] = field(default_factory=list)

@@ -154,7 +154,7 @@ def _train_network(task: Task, options: FineTune, head: Head) -> Trained:
     move(method.module, torch.device("cpu"))
     method.module.eval()
     trained = _trained(task, options, method, outcome)
-    kept = options.freeze == "all" or trained.out_of_fold is not None
+    kept = options.freeze == "all" or outcome.best_epoch == 0  # then the network is as it was
     return replace(trained, backbone=None if kept else backbone)
 
 
@@ -185,23 +185,9 @@ def _feed(task: Task, options: FineTune, pool: ThreadPoolExecutor) -> Feed:
 
 
 def _trained(task: Task, options: FineTune, method: loop.Method, outcome: loop.Outcome) -> Trained:
-    """The trained head, or the linear probe, fitted on all source items, where that is better on validation."""
-    data, notes = task.data, _story(outcome, options)
-    if not _probed(options):
-        return Trained(data, _finite(method, _remedy(options)), curve=outcome.curve, notes=notes)
-    probe = _probe(task, data.train, LinearProbe()).head
-    if len(data.validation):
-        loss = calibrated_nll(probe(task.features(data.validation)), data.validation.labels, data.problem)
-        if outcome.best_epoch == 0 or loss <= outcome.best_loss:
-            notes.append(
-                f"Training brought nothing on validation that a linear probe does not have (best loss "
-                f"{outcome.best_loss:.3g}, the probe's {loss:.3g}), so the model is that probe, fitted once more on "
-                "training and validation items together."
-            )
-            merged = data.merged()
-            fitted = _probe(task, merged.train, LinearProbe())
-            return Trained(merged, fitted.head, out_of_fold=fitted.out_of_fold, curve=outcome.curve, notes=notes)
-    return Trained(data, _finite(method, _remedy(options)), probe=probe, curve=outcome.curve, notes=notes)
+    """What training came to. Whether that is better than a linear probe is for the contest of the arms to say."""
+    notes = _story(outcome, options)
+    return Trained(task.data, _finite(method, _remedy(options)), curve=outcome.curve, notes=notes)
 
 
 def _loop(
