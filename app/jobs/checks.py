@@ -10,7 +10,7 @@ from core.contract.base_models import BaseModelCard
 from core.contract.datasets import Dataset, Split
 from core.contract.errors import ConflictError, GraftError, InvalidRequestError, NotFoundError
 from core.contract.jobs import DEFAULT_BASE_MODELS, JobSpec
-from core.contract.methods import METHODS, FineTune
+from core.contract.methods import METHODS, FineTune, RankBaseModels
 from core.store import datasets, models
 
 _MODEL_ID = re.compile(r"mdl_[0-9a-z]{26}")
@@ -34,6 +34,9 @@ def check(tx: Connection, tenant: str, spec: JobSpec) -> JobSpec:
             param="source",
             hint="Upload at least two classes.",
         )
+    if isinstance(spec.method, RankBaseModels):
+        _candidates(tx, tenant, spec, spec.method, source)
+        return spec
     _trainable(tx, tenant, source, ("train",) if spec.evaluation is None else ("train", "test"))
     if spec.evaluation is None:
         _measurable(source)
@@ -46,6 +49,27 @@ def check(tx: Connection, tenant: str, spec: JobSpec) -> JobSpec:
         if isinstance(spec.method, FineTune):
             _stage(card, spec.method.freeze)
     return spec.model_copy(update={"base_model": name})
+
+
+def _candidates(tx: Connection, tenant: str, spec: JobSpec, method: RankBaseModels, source: Dataset) -> None:
+    """A ranking starts from no single base model and measures nothing on held-out items."""
+    for param, given in (("base_model", spec.base_model), ("evaluation", spec.evaluation)):
+        if given is not None:
+            raise InvalidRequestError(
+                f"A ranking of base models takes no `{param}`.",
+                code="not_applicable",
+                param=param,
+                hint="Leave it out; `method.base_models` names the candidates, which are judged by training items.",
+            )
+    _trainable(tx, tenant, source, ("train",))
+    for name in () if method.base_models == "all" else method.base_models:
+        try:
+            card = _base_model(tx, tenant, name)
+            if card is not None:
+                _fits(card, source)
+        except GraftError as error:
+            error.param = "method.base_models"
+            raise
 
 
 def _fits(card: BaseModelCard, source: Dataset) -> None:

@@ -27,6 +27,10 @@ _EXAMPLES: Any = {
         "summary": "Fine-tuning of the last stages",
         "value": {"method": {"name": "fine_tune", "epochs": 5, "freeze": "none"}, "source": _SOURCE, "seed": 1},
     },
+    "rank_base_models": {
+        "summary": "Which base model to take: a report without a model",
+        "value": {"method": {"name": "rank_base_models", "base_models": "all"}, "source": _SOURCE},
+    },
 }
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {

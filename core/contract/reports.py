@@ -7,7 +7,7 @@ from pydantic import Field
 from core.contract.base import Record
 from core.contract.datasets import Modality, Problem
 from core.contract.jobs import Step
-from core.contract.verdicts import Arm, Judgement
+from core.contract.verdicts import Arm, Difference, Judgement
 
 
 class Metric(Record):
@@ -82,15 +82,22 @@ class Candidate(Record):
 
     base_model: str
     title: str
-    rank: int
-    score: float = Field(description="What the ranking is by: cross-validated accuracy (R2) of probe and kNN.")
+    rank: int | None = Field(default=None, description="1 is the best; null where nothing was measured.")
+    score: float | None = Field(
+        default=None,
+        description="What the ranking is by: mean accuracy (micro-F1, R2) of probe and kNN. LogME decides between "
+        "those that this cannot tell from the highest.",
+    )
+    behind: Difference | None = Field(
+        default=None, description="The highest score minus this one's, on the same items; the highest has none."
+    )
     probe: float | None = Field(default=None, description="Cross-validated accuracy of a linear probe.")
     knn: float | None = Field(default=None, description="Leave-one-out accuracy of the nearest neighbours.")
     logme: float | None = None
     h_score: float | None = None
-    seconds: float | None = Field(default=None, description="To embed all items that were looked at.")
-    items_per_second: float | None = None
-    memory_bytes: int | None = None
+    seconds: float | None = Field(default=None, description="To embed as many items as were looked at.")
+    items_per_second: float | None = Field(default=None, description="Items that are embedded in a second.")
+    memory_bytes: int | None = Field(default=None, description="That embedding took, beside what was in use before.")
     parameters: int = 0
     state: Literal["measured", "failed", "skipped"] = "measured"
     note: str = ""
@@ -99,9 +106,10 @@ class Candidate(Record):
 class Ranking(Record):
     """Base models in the order of how well they suit the data."""
 
-    candidates: list[Candidate]
-    items: int
-    folds: int
+    candidates: list[Candidate] = Field(description="Best first; those that could not be measured last.")
+    items: int = Field(description="Training items that were looked at.")
+    folds: int = Field(description="Of the probe's cross-validation; as many as items where it is leave-one-out.")
+    equal: list[str] = Field(default=[], description="Base models that cannot be told from the first on these items.")
     agreement: dict[str, float] = Field(
         description="Weighted Kendall tau of each score with the ranking; 1 is full agreement, 0 none."
     )

@@ -180,3 +180,21 @@ def test_an_upload_with_a_key_makes_one_data_set(client: TestClient, store: Stor
     for other in (post(b"other", "a"), post(b"same", "b")):
         assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_key_reused")
     assert len([path for path in store.blobs.root.rglob("*") if path.is_file()]) == 1
+
+
+def test_a_ranking_takes_no_base_model_and_needs_no_held_out_items(client: TestClient, store: Store) -> None:
+    source, other = add_dataset(store), add_dataset(store)
+    method = {"name": "rank_base_models", "base_models": ["efficientnet_lite0", "timm:resnet10t"]}
+    job = _post(client, source=source, method=method).json()
+    assert (job["state"], job["base_model"]) == ("queued", "")
+    assert client.get(f"/jobs/{job['id']}").json() == job
+    assert _post(client, source=source, method={"name": "rank_base_models"}).json()["method"]["base_models"] == "all"
+    _refused(_post(client, source=source, method=method, base_model="resnet18"), 422, "not_applicable", "base_model")
+    _refused(_post(client, source=source, method=method, evaluation=other), 422, "not_applicable", "evaluation")
+    for names, status, code in (
+        (["resnet19"], 422, "unknown_base_model"),
+        ([new_id("mdl")], 404, "model_not_found"),
+        (["tabular_mlp"], 409, "modalities_differ"),
+    ):
+        asked = {"name": "rank_base_models", "base_models": names}
+        _refused(_post(client, source=source, method=asked), status, code, "method.base_models")

@@ -65,6 +65,12 @@ class CacheFolder:
         self._evict()
         return path
 
+    def remove(self, kind: str, key: str) -> None:
+        """Remove what lies under that key."""
+        folder, name = self._place(kind, key)
+        for path in folder.glob(f"{name}-*"):
+            path.unlink(missing_ok=True)
+
     def drop(self, kind: str) -> None:
         """Remove all files of that kind."""
         shutil.rmtree(self.root / kind, ignore_errors=True)

@@ -110,13 +110,13 @@ class JobData:
             collection.reader.close()
 
 
-def read(inputs: Inputs) -> JobData:
+def read(inputs: Inputs, *, measured: bool = True) -> JobData:
     """Read and check the data sets.
 
     Without an evaluation data set the source's splits are used as they are. With one, all its items are held out, and
-    the source's test split is trained on, too. Raises `JobError`: `labels_required`, `too_few_classes`,
-    `no_training_items`, `class_without_items`, `constant_target`, `classes_differ`, `problems_differ`,
-    `no_held_out_items`.
+    the source's test split is trained on, too. Where nothing is `measured`, held-out items may be missing. Raises
+    `JobError`: `labels_required`, `too_few_classes`, `no_training_items`, `class_without_items`, `constant_target`,
+    `classes_differ`, `problems_differ`, `no_held_out_items`.
     """
     source = _open(inputs.source, "source")
     collections = [source]
@@ -125,7 +125,7 @@ def read(inputs: Inputs) -> JobData:
         if inputs.evaluation is not None:
             collections.append(_open(inputs.evaluation, "evaluation"))
         data = _split(source, collections[1] if inputs.evaluation else None, collections)
-        _check(data)
+        _check(data, measured)
     except BaseException:
         for collection in collections:
             collection.reader.close()
@@ -259,7 +259,7 @@ def _mapping(evaluation: Collection, source: Collection) -> NDArray[np.int64]:
     return np.array([known[name] for name in evaluation.manifest.classes], dtype=np.int64)
 
 
-def _check(data: JobData) -> None:
+def _check(data: JobData, measured: bool) -> None:
     if data.problem == "classification" and len(data.classes) < 2:
         raise JobError(
             f"There is only one class, {data.classes[0]!r}: nothing can be told apart.",
@@ -282,7 +282,7 @@ def _check(data: JobData) -> None:
             param="source",
             hint="Add items of these classes to the training split, or leave the classes out.",
         )
-    if len(data.held_out) == 0:
+    if measured and len(data.held_out) == 0:
         raise JobError(
             "No items are held out, so nobody could say how good the model is.",
             code="no_held_out_items",

@@ -1,7 +1,7 @@
 """The engine's one door: what goes in and what comes out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -34,6 +34,8 @@ class Inputs:
     """What that model was measured on, where it is still there: how much of it is forgotten is told."""
     checkpoint: Path | None = None
     """What an earlier attempt saved; the run goes on from there and ends as if it had never been broken."""
+    parents: dict[str, Path] = field(default_factory=dict)
+    """Bundles of the user's own models that a ranking looks at, by their ids."""
 
 
 @dataclass(frozen=True)

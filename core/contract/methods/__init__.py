@@ -4,13 +4,20 @@ from typing import Annotated
 
 from pydantic import Field
 
+from core.contract.methods.auto import Auto
 from core.contract.methods.common import MethodCard, MethodOptions
 from core.contract.methods.fine_tune import FineTune
 from core.contract.methods.linear_probe import LinearProbe
+from core.contract.methods.rank_base_models import RankBaseModels
 
-AnyMethod = Annotated[LinearProbe | FineTune, Field(discriminator="name")]
+AnyMethod = Annotated[Auto | LinearProbe | FineTune | RankBaseModels, Field(discriminator="name")]
 
-METHODS: dict[str, type[MethodOptions]] = {"linear_probe": LinearProbe, "fine_tune": FineTune}
+METHODS: dict[str, type[MethodOptions]] = {
+    "auto": Auto,
+    "linear_probe": LinearProbe,
+    "fine_tune": FineTune,
+    "rank_base_models": RankBaseModels,
+}
 
 
 def method_cards() -> list[MethodCard]:
@@ -29,4 +36,14 @@ def method_cards() -> list[MethodCard]:
     ]
 
 
-__all__ = ["METHODS", "AnyMethod", "FineTune", "LinearProbe", "MethodCard", "MethodOptions", "method_cards"]
+__all__ = [
+    "METHODS",
+    "AnyMethod",
+    "Auto",
+    "FineTune",
+    "LinearProbe",
+    "MethodCard",
+    "MethodOptions",
+    "RankBaseModels",
+    "method_cards",
+]

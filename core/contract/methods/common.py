@@ -15,6 +15,8 @@ class MethodOptions(Body):
     when: ClassVar[str]
     paper: ClassVar[str]
     needs_labels: ClassVar[bool] = True
+    takes_base_model: ClassVar[bool] = True
+    """Whether a job starts from one base model and is measured on held-out items; else it makes a report alone."""
 
 
 class MethodCard(Record):
