@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from datetime import time
 
 import polars as pl
 
@@ -166,14 +167,14 @@ def _whole(numbers: pl.Series) -> pl.Series:
 def _dates(words: pl.Series, present: pl.Series, book: FaultBook) -> pl.Series | None:
     if not bool(present.str.contains(_DATE).all()):
         return None
-    fitting = [(day, time) for day in _DATES for time in _TIMES if _parses(present.head(100), day + time)]
-    fitting = [(day, time) for day, time in fitting if _parses(present, day + time)]
+    forms = [(day, hour) for day in _DATES for hour in _TIMES if _parses(present.head(100), day + hour)]
+    fitting = [(day, hour) for day, hour in forms if _parses(present, day + hour)]
     if not fitting:
         return None
     if len({day for day, _ in fitting}) > 1:
         book.add("ambiguous_dates", f"{words.name}: {present[0]}")
-    day, time = min(fitting, key=lambda found: "%m" not in found[0][:2])
-    return _iso(words.str.to_datetime(day + time, strict=False, time_unit="us"))
+    day, hour = min(fitting, key=lambda found: "%m" not in found[0][:2])
+    return _iso(words.str.to_datetime(day + hour, strict=False, time_unit="us"))
 
 
 def _parses(present: pl.Series, form: str) -> bool:
@@ -182,7 +183,7 @@ def _parses(present: pl.Series, form: str) -> bool:
 
 def _iso(dates: pl.Series) -> pl.Series:
     """`2024-12-31`, with the time of day where any has one."""
-    if dates.dtype == pl.Date or bool((dates.drop_nulls().dt.time() == pl.time(0, 0)).all()):
+    if dates.dtype == pl.Date or bool((dates.drop_nulls().dt.time() == time(0, 0)).all()):
         return dates.dt.strftime("%Y-%m-%d")
     return dates.dt.strftime("%Y-%m-%dT%H:%M:%S")
 

@@ -1,5 +1,6 @@
 """Rows gathered piece by piece into columns, within the limits."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -138,14 +139,17 @@ def unique_names(raw: Sequence[str], book: FaultBook) -> list[str]:
     """Names of columns that are printable, at most 256 characters long and different."""
     names: list[str] = []
     taken = {_clean(name) for name in raw}
+    counts: Counter[str] = Counter()
     for number, name in enumerate((_clean(name) for name in raw), start=1):
         if not name:
             book.add("unnamed_column", f"column {number}")
         found = name or f"column_{number}"
-        count = 1
-        while found in names or (count > 1 and found in taken):
-            count += 1
-            found = f"{name or 'column'}_{count}"
+        base = name or "column"
+        while (counts[base] > 0 or not name) and found in taken:
+            counts[base] += 1
+            found = f"{base}_{counts[base]}"
+        counts[base] += 1
+        taken.add(found)
         if name and found != name:
             book.add("duplicate_column", f"{name}: the later one is {found}")
         names.append(found)

@@ -67,8 +67,10 @@ def _plain(column: pl.Series, limits: Settings) -> pl.Series | None:
 def _strange(column: pl.Series) -> pl.Series | None:
     kind = column.dtype
     if kind == pl.Binary:
-        words = column.cast(pl.String, strict=False)
-        return words if words.null_count() == column.null_count() else None
+        try:
+            return column.cast(pl.String)
+        except pl.exceptions.PolarsError:
+            return None
     if isinstance(kind, pl.List) and (kind.inner.is_numeric() or kind.inner in (pl.String, pl.Boolean)):
         return column.cast(pl.List(pl.String))
     return None

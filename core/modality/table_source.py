@@ -44,7 +44,7 @@ def format_of(head: bytes) -> Format | None:
     if looks_like_image(head) or head.startswith(_OTHERS):
         return None
     encoding = _wide(head)
-    if encoding is None and sum(byte < 32 and byte not in _PRINTING for byte in head) > len(head) / 100:
+    if encoding is None and sum(byte < 32 and byte not in _PRINTING for byte in head) > 2 + len(head) / 50:
         return None
     text = head.decode(encoding or "utf-8", "replace").lstrip()
     if text[:1] == "<":

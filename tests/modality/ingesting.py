@@ -10,7 +10,9 @@ from core.modality.ingest import Ingested, RejectedError, ingest
 from core.settings import Settings
 
 
-def run(tmp_path: Path, data: bytes, *, seed: int = 0, on_progress=None, should_stop=None, **limits) -> Ingested:
+def run(
+    tmp_path: Path, data: bytes, *, seed: int = 0, reading=None, on_progress=None, should_stop=None, **limits
+) -> Ingested:
     upload = tmp_path / "upload"
     upload.write_bytes(data)
     return ingest(
@@ -19,6 +21,7 @@ def run(tmp_path: Path, data: bytes, *, seed: int = 0, on_progress=None, should_
         limits=Settings(**limits),
         seed=seed,
         scratch=tmp_path,
+        reading=reading,
         on_progress=on_progress,
         should_stop=should_stop,
     )
