@@ -65,7 +65,7 @@ def _refused(base_model: str, weights_dir: Path | None) -> JobError:
     return caught.value
 
 
-@pytest.mark.parametrize("card", cards(), ids=lambda card: card.id)
+@pytest.mark.parametrize("card", [card for card in cards() if card.modality == "image"], ids=lambda card: card.id)
 def test_a_card_builds_what_it_says(card: BaseModelCard) -> None:
     """On torch's meta device: shapes are real, memory is not."""
     family = timm_ if card.builder == "timm" else torchvision_

@@ -26,14 +26,16 @@ from torch import nn
 from core.contract.base_models import BaseModelCard
 from core.contract.datasets import Problem
 from core.contract.errors import JobError
+from worker.engine import tabular_graph
 from worker.engine.backbones.backbone import Base, Identity
-from worker.engine.backbones.signature import shape_key, signature
+from worker.engine.backbones.signature import Signature, shape_key, signature
 from worker.engine.cache import CacheFolder
 from worker.engine.heads import EPSILON, Head
 from worker.engine.sessions import Feed, try_graph
 
 OPSET = 18
 _FORM = "1"  # rises when graphs made here change
+_ANSWER = "graft.answer"  # no part of a network is called so
 _PARITY = 1e-4  # of the largest figure in the embedding
 
 
@@ -89,17 +91,7 @@ def export_backbone(module: nn.Module, card: BaseModelCard, path: Path) -> None:
     on_cpu = module.to("cpu").eval()
     try:
         with _quiet(), torch.no_grad():
-            program = torch.onnx.export(
-                on_cpu,
-                inputs.example,
-                input_names=list(inputs.names),
-                output_names=["embedding"],
-                dynamic_shapes=inputs.dynamic_shapes(),
-                opset_version=OPSET,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
+            model = _model(on_cpu, inputs, card)
             expected = on_cpu(*tried).numpy()
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         raise JobError(
@@ -109,17 +101,47 @@ def export_backbone(module: nn.Module, card: BaseModelCard, path: Path) -> None:
             hint="Choose another base model; GET /base-models lists those that are known to work.",
             details={"reason": str(error)[:300]},
         ) from error
-    if program is None:
-        raise RuntimeError("torch.onnx.export returned no program")
-    _write(program.model_proto, path)
+    _write(model, path)
     feed = {name: part.numpy() for name, part in zip(inputs.names, tried, strict=True)}
     _same(path, feed, expected, card)
+
+
+def _model(module: nn.Module, inputs: Signature, card: BaseModelCard) -> onnx.ModelProto:
+    """The graph of a network on the CPU."""
+    if card.builder == "tabular":
+        widths = [part.shape[1] for part in inputs.example]
+        return tabular_graph.write(module, inputs.names, widths, card.width, OPSET)
+    program = torch.onnx.export(
+        module,
+        inputs.example,
+        input_names=list(inputs.names),
+        output_names=[_ANSWER],
+        dynamic_shapes=inputs.dynamic_shapes(),
+        opset_version=OPSET,
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    return _named(program.model_proto)
+
+
+def _named(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The exporter calls what comes out of a table of embeddings `embedding`; that is to be the network's answer."""
+    names = {"embedding": "table.embedding", _ANSWER: "embedding"}
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for value in [*model.graph.value_info, *model.graph.output]:
+        value.name = names.get(value.name, value.name)
+    return model
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter talks and warns about its own inner workings: nobody who trains a model can act on that."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.__trace")]
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.__trace", "onnxscript")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from core.catalogue import find, is_timm
 from core.contract.base_models import BaseModelCard
-from core.contract.prepare import TabularPrepare
+from core.contract.errors import JobError
+from core.contract.models import ModelManifest
+from core.contract.prepare import Prepare, TabularPrepare
 from core.modality.preparers import Preparer, preparer
 from worker.engine.backbones import own, weights
 from worker.engine.backbones.backbone import Backbone, Identity, digest
@@ -64,14 +66,24 @@ def open_base(
     seed: int = 0,
     parent: Path | None = None,
     cache: CacheFolder | None = None,
-    table: TabularPrepare | None = None,  # noqa: ARG001
+    table: TabularPrepare | None = None,
 ) -> Opened:
     """Find the base model of that name: a card's id, `timm:<name>`, or the user's own model whose bundle is `parent`.
 
     Without `pretrained` the weights are random, drawn from `seed`. Nothing is built if the cache knows the weights.
-    Raises `unknown_base_model`, `weights_missing`, `weights_corrupt` or `bundle_unreadable`.
+    `table` is how a table's rows are prepared, for networks that are made to its measure; with `parent` it must have
+    been made from the parent's own. Raises `unknown_base_model`, `weights_missing`, `weights_corrupt`,
+    `bundle_unreadable` or `modalities_differ`.
     """
-    source = _source(base_model, weights_dir=weights_dir, pretrained=pretrained, seed=seed, parent=parent, cache=cache)
+    source = _source(
+        base_model,
+        weights_dir=weights_dir,
+        pretrained=pretrained,
+        seed=seed,
+        parent=parent,
+        cache=cache,
+        table=table,
+    )
     known = cache and _recall(cache, source)
     if known:
         return Opened(Identity(source.card, known, source.lineage), source.build)
@@ -120,19 +132,59 @@ def _source(
     seed: int,
     parent: Path | None,
     cache: CacheFolder | None,
+    table: TabularPrepare | None = None,
 ) -> _Source:
     if parent is not None:
         found = own.manifest(parent)
-        card = own.card(found, _card((found.lineage or [found.base_model])[-1], cache))
+        root = _card((found.lineage or [found.base_model])[-1], cache)
         lineage = [found.model_id, *found.lineage]
+        if root.builder == "tabular":
+            card = own.table_card(found, root, table)
+            return _carried(card, found, parent, lineage, seed) if pretrained else _random(card, lineage, seed)
+        card = own.card(found, root)
         if not pretrained:
             return _random(card, lineage, seed)
         return _Source(card, lineage, _memo(card, _stamp(parent)), partial(_from_bundle, card, parent))
     card = _card(base_model, cache)
+    if card.builder == "tabular":
+        return _random(_for_table(card, table), [card.id], seed)
     if not pretrained:
         return _random(card, [card.id], seed)
     path = weights.locate(card, weights_dir)
     return _Source(card, [card.id], _memo(card, _stamp(path)), partial(_from_file, card, path))
+
+
+def _for_table(card: BaseModelCard, table: TabularPrepare | None) -> BaseModelCard:
+    from worker.engine.backbones import tabular
+
+    if table is None:
+        raise JobError(
+            f"{card.id} is a base model for tables.",
+            code="modalities_differ",
+            param="base_model",
+            hint="Choose one for the data set's modality; GET /base-models lists them.",
+        )
+    return tabular.completed(card, table)
+
+
+def _carried(card: BaseModelCard, found: ModelManifest, parent: Path, lineage: list[str], seed: int) -> _Source:
+    """A table's network with what the parent knows; what it does not know is drawn from the seed."""
+    memo = _memo(card, f"{_stamp(parent)}:{seed}:{version('torch')}")
+    return _Source(card, lineage, memo, partial(_from_parent, card, found.prepare, parent, seed))
+
+
+def _from_parent(card: BaseModelCard, before: Prepare, parent: Path, seed: int) -> nn.Module:
+    from worker.engine.backbones import tabular, tabular_transfer
+
+    module = _from_seed(card, seed)
+    if isinstance(module, tabular.Mlp):
+        assert isinstance(before, TabularPrepare)
+        assert isinstance(card.prepare, TabularPrepare)
+        try:
+            tabular_transfer.carry(module, before, card.prepare, own.tensors(parent))
+        except (KeyError, RuntimeError) as error:
+            raise weights.corrupt(parent, str(error).partition("\n")[2].strip()[:200]) from error
+    return module
 
 
 def _random(card: BaseModelCard, lineage: list[str], seed: int) -> _Source:
@@ -183,6 +235,10 @@ def _family(card: BaseModelCard) -> ModuleType:
         from worker.engine.backbones import torchvision_
 
         return torchvision_
+    if card.builder == "tabular":
+        from worker.engine.backbones import tabular
+
+        return tabular
     from worker.engine.backbones import timm_
 
     return timm_
@@ -204,7 +260,10 @@ def _card(base_model: str, cache: CacheFolder | None) -> BaseModelCard:
 
 
 def _memo(card: BaseModelCard, what: str) -> str:
-    return f"{_MEMO}:{card.builder}:{card.architecture}:{what}"
+    table = ""
+    if isinstance(card.prepare, TabularPrepare):  # it decides the network's shape
+        table = hashlib.sha256(f"{card.width}:{card.prepare.model_dump_json()}".encode()).hexdigest()
+    return f"{_MEMO}:{card.builder}:{card.architecture}:{table}{what}"
 
 
 def _stamp(path: Path) -> str:

@@ -10,6 +10,8 @@ from torch import Tensor
 from core.contract.base_models import BaseModelCard, Weights
 from core.contract.errors import JobError
 from core.contract.models import ModelManifest
+from core.contract.prepare import TabularPrepare
+from worker.engine.backbones import tabular
 from worker.engine.bundle import read_member
 from worker.engine.heads import Head
 
@@ -37,6 +39,15 @@ def card(found: ModelManifest, root: BaseModelCard) -> BaseModelCard:
             "note": f"Made by {found.job_id}." if found.job_id else "Imported.",
         }
     )
+
+
+def table_card(found: ModelManifest, root: BaseModelCard, table: TabularPrepare | None) -> BaseModelCard:
+    """The parent's card for another table, whose preparation was made from the parent's; without one for its own."""
+    prepare = found.prepare
+    if not isinstance(prepare, TabularPrepare):
+        raise _unreadable("manifest.json")
+    deep = int(found.architecture["width"]) - tabular.encoded_width(prepare)
+    return tabular.completed(card(found, root), table or prepare, deep=deep)
 
 
 def tensors(bundle: Path) -> dict[str, Tensor]:

@@ -64,7 +64,7 @@ def _sketch(base_model: str) -> BaseModelCard:
     name = base_model.removeprefix(TIMM_PREFIX)
     if not timm.is_model(name):
         timm_.card(base_model)  # says which names are near
-    return cards()[0].model_copy(update={"id": base_model, "builder": "timm", "architecture": name})
+    return find("resnet18").model_copy(update={"id": base_model, "builder": "timm", "architecture": name})
 
 
 def _weightless(card: BaseModelCard) -> nn.Module:
@@ -133,6 +133,8 @@ def _nearest(found: dict[str, TensorEntry], base_model: str) -> str | None:
     have = {(name, entry.shape) for name, entry in found.items()}
     best, score = None, _ALIKE
     for card in cards():
+        if card.modality != "image":
+            continue
         tensors = anatomy(card.id).backbone
         want = {(name, one.shape) for name, one in tensors.items() if not name.endswith(_TRACKED)}
         alike = len(want & have) / len(want)
