@@ -169,6 +169,27 @@ def test_a_model_is_downloaded_and_called(client: Graft, sqlite_store: Store, tm
     assert list(client.models.list()) == []
 
 
+def test_a_model_is_published_kept_and_withdrawn(
+    client: Graft, sqlite_store: Store, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, other = (put(sqlite_store, make_bundle()).model.id for _ in range(2))
+    published = client.models.publish(model, override="It is needed.")
+    assert published.publication is not None
+    assert published.publication.override == "It is needed."
+    assert [found.id for found in client.models.list(published=True)] == [model]
+    assert [found.id for found in client.models.list(published=False)] == [other]
+    with pytest.raises(ConflictError) as caught:
+        client.models.delete(model)
+    assert caught.value.code == "model_published"
+    client.models.withdraw(model)
+    assert client.models.get(model).publication is None
+    for words in (["publish", model], ["get", model], ["withdraw", model]):
+        with pytest.raises(SystemExit) as ended:
+            main(["--url", url, "models", *words])
+        assert not ended.value.code
+    assert "published" in capsys.readouterr().out
+
+
 def test_the_menus_are_whole(client: Graft) -> None:
     methods = {card.name: card for card in client.methods.list()}
     assert {"linear_probe", "fine_tune"} <= set(methods)

@@ -37,7 +37,8 @@ def probe(service_url: str, digits: Dataset) -> Job:
 def test_probe_learns_and_tells_its_steps(client: Graft, probe: Job) -> None:
     assert probe.state == "succeeded"
     assert probe.metrics["accuracy"] > 0.85
-    assert [step.name for step in probe.steps] == ["prepare", "features", "train", "compare", "evaluate", "export", "store"]
+    names = ["prepare", "features", "train", "compare", "evaluate", "export", "store"]
+    assert [step.name for step in probe.steps] == names
     assert all(step.state == "done" and step.seconds is not None for step in probe.steps)
 
 

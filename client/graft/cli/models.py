@@ -75,6 +75,25 @@ def import_(
 
 
 @app.command()
+def publish(
+    ctx: typer.Context,
+    model: Id,
+    override: Annotated[str | None, typer.Option(help="Why, although its verdict is harmful.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Publish a model: it may be used, and cannot be deleted until it is withdrawn."""
+    found = client(ctx).models.publish(model, override=override)
+    document(found) if as_json else note(f"Published {model}.")
+
+
+@app.command()
+def withdraw(ctx: typer.Context, model: Id, as_json: Json = False) -> None:
+    """Take the publication of a model back."""
+    client(ctx).models.withdraw(model)
+    document({"id": model, "publication": None}) if as_json else note(f"Withdrew {model}.")
+
+
+@app.command()
 def delete(ctx: typer.Context, model: Id, as_json: Json = False) -> None:
     """Delete a model."""
     client(ctx).models.delete(model)

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from graft.cli.output import note, pairs, say, seconds, size, table
+from graft.cli.show_ranking import ranking
 from graft.types import ClassRow, Dataset, DatasetReport, Fault, Job, Model, Prediction, Report
 
 _STYLES = {"error": "red", "warning": "yellow"}
@@ -85,6 +86,7 @@ def job(found: Job) -> None:
             ("progress", f"{progress.fraction:.0%} ({progress.step})" if progress and not found.finished else ""),
             ("steps", ", ".join(f"{s.name} {seconds(s.seconds)}".strip() for s in found.steps)),
             ("metrics", _metrics(found.metrics)),
+            ("verdict", _plain(found.verdict)),
             ("requested", ", ".join(wishes) if not found.finished else ""),
             ("error", f"{found.error.message} ({found.error.code})" if found.error else ""),
             ("hint", found.error.hint if found.error else ""),
@@ -105,6 +107,9 @@ def model(found: Model) -> None:
             ("base model", found.base_model),
             ("classes", _some(found.classes)),
             ("metrics", _metrics(found.metrics)),
+            ("verdict", _plain(found.verdict)),
+            ("published", found.publication.at if found.publication else ""),
+            ("although", (found.publication.override or "") if found.publication else ""),
             ("size", size(found.bytes)),
             ("sha256", found.sha256),
             ("created", found.created_at),
@@ -114,14 +119,24 @@ def model(found: Model) -> None:
         table(("file", "size", "sha256"), [(f.name, size(f.bytes), f.sha256) for f in found.files])
 
 
+def _plain(verdict: str | None) -> str:
+    return (verdict or "").replace("_", " ")
+
+
 def report(found: Report) -> None:
     """A job's report."""
     where = "an evaluation data set" if found.evaluated_on == "evaluation_dataset" else "the test split"
+    if found.ranking is not None:
+        say(found.method, "bold")
+        ranking(found.ranking)
+        return
     say(f"{found.method} on {found.base_model}", "bold")
     say(
         f"Trained on {found.train_items} items, validated on {found.validation_items}, "
         f"measured on {found.held_out_items} of {where}."
     )
+    if found.judgement:
+        say(f"{_plain(found.judgement.verdict)}: {found.judgement.sentence}")
     table(
         ("metric", "value", "95 % interval", "items"),
         [(m.name, _figure(m.value), _interval(m.low, m.high), m.n) for m in found.metrics],

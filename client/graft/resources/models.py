@@ -25,9 +25,9 @@ class Models:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def list(self, *, limit: int | None = None) -> Iterator[Model]:
-        """Your models, newest first; pages are fetched as you go."""
-        return iterate(self._transport, Model, "/models", limit=limit)
+    def list(self, *, published: bool | None = None, limit: int | None = None) -> Iterator[Model]:
+        """Your models, newest first, all or only those that are (not) `published`; pages are fetched as you go."""
+        return iterate(self._transport, Model, "/models", limit=limit, published=published)
 
     def get(self, model: str | Model) -> Model:
         """One model, with its manifest."""
@@ -110,8 +110,18 @@ class Models:
             pause = min(pause * 1.5, 2.0)
 
     def delete(self, model: str | Model) -> None:
-        """Delete it; `ConflictError` while a job starts from it."""
+        """Delete it; `ConflictError` while it is published or a job starts from it."""
         self._transport.send(Call("DELETE", f"/models/{segment(model)}"))
+
+    def publish(self, model: str | Model, *, override: str | None = None) -> Model:
+        """Say that it may be used. `ConflictError` for one that does harm, unless `override` says why."""
+        body = {} if override is None else {"override": override}
+        call = Call("POST", f"/models/{segment(model)}/publish", json=body, creates=True)
+        return self._transport.parse(Model, self._transport.send(call))
+
+    def withdraw(self, model: str | Model) -> None:
+        """Take its publication back."""
+        self._transport.send(Call("DELETE", f"/models/{segment(model)}/publish"))
 
     def predict(self, model: str | Model, images: Iterable[Image], *, top_k: int | None = None) -> Predictions:
         """Classify images given as paths, bytes or open binary files; as many as you like.

@@ -7,13 +7,18 @@ from graft.types.errors import ErrorBody
 from graft.types.imports import Import
 from graft.types.jobs import Event, Job, MethodSpec, Progress, Step
 from graft.types.menus import BaseModelCard, MethodCard
-from graft.types.models import ItemError, LabelScore, Model, ModelFile, Prediction, Predictions
+from graft.types.models import ItemError, LabelScore, Model, ModelFile, Prediction, Predictions, Publication
+from graft.types.rankings import Candidate, Difference, Ranking
 from graft.types.reports import Calibration, ClassRow, CurvePoint, Metric, Mistake, Report
+from graft.types.verdicts import Arm, ClassChange, Forgetting, Judgement
 from graft.types.webhooks import Delivery
 
 __all__ = [
+    "Arm",
     "BaseModelCard",
     "Calibration",
+    "Candidate",
+    "ClassChange",
     "ClassCount",
     "ClassRow",
     "Column",
@@ -21,13 +26,16 @@ __all__ = [
     "Dataset",
     "DatasetReport",
     "Delivery",
+    "Difference",
     "ErrorBody",
     "Event",
     "Fault",
+    "Forgetting",
     "Health",
     "Import",
     "ItemError",
     "Job",
+    "Judgement",
     "Key",
     "LabelScore",
     "MethodCard",
@@ -41,7 +49,9 @@ __all__ = [
     "Prediction",
     "Predictions",
     "Progress",
+    "Publication",
     "Quotas",
+    "Ranking",
     "Reading",
     "Report",
     "Resource",

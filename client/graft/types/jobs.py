@@ -40,7 +40,10 @@ class Step(Resource):
 
 
 class Job(Resource):
-    """One run of one method; `state` is `queued`, `running`, `succeeded`, `failed` or `cancelled`."""
+    """One run of one method; `state` is `queued`, `running`, `succeeded`, `failed` or `cancelled`.
+
+    `verdict` is `improved`, `not_improved`, `harmful` or `undetermined`, once it is known; the report says why.
+    """
 
     id: str
     object: str = "job"
@@ -55,6 +58,11 @@ class Job(Resource):
     progress: Progress | None = None
     steps: list[Step] = []
     metrics: dict[str, float] = {}
+    verdict: str | None = None
+    baselines: str = "quick"
+    guard: str = "on"
+    resolved: dict[str, Any] | None = None
+    estimate: dict[str, Any] | None = None
     attempt: int = 0
     lost: int = 0
     webhook: dict[str, Any] | None = None

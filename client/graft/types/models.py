@@ -15,6 +15,13 @@ class ModelFile(Resource):
     sha256: str
 
 
+class Publication(Resource):
+    """That somebody said: this model may be used; `override` says why, although its verdict is `harmful`."""
+
+    at: datetime
+    override: str | None = None
+
+
 class Model(Resource):
     """What a job made; `bytes` and `sha256` are those of its bundle."""
 
@@ -25,6 +32,10 @@ class Model(Resource):
     method: str
     classes: list[str] = []
     metrics: dict[str, float] = {}
+    modality: str = "image"
+    problem: str = "classification"
+    verdict: str | None = None
+    publication: Publication | None = None
     bytes: int
     sha256: str
     files: list[ModelFile] = []

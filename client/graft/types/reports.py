@@ -2,6 +2,8 @@
 
 from graft.types.base import Resource
 from graft.types.jobs import Step
+from graft.types.rankings import Ranking
+from graft.types.verdicts import Arm, Judgement
 
 
 class Metric(Resource):
@@ -41,6 +43,7 @@ class CurvePoint(Resource):
     train_loss: float | None = None
     validation_loss: float | None = None
     validation_accuracy: float | None = None
+    validation_score: float | None = None
 
 
 class Mistake(Resource):
@@ -49,14 +52,25 @@ class Mistake(Resource):
     name: str
     truth: str
     predicted: str
-    confidence: float
+    confidence: float | None = None
+
+
+class ScatterPoint(Resource):
+    """A held-out item of a regression."""
+
+    truth: float
+    predicted: float
 
 
 class Report(Resource):
     """What a job found out."""
 
     job_id: str
-    model_id: str
+    model_id: str | None = None
+    """None where the job makes no model."""
+    modality: str = "image"
+    problem: str = "classification"
+    target: str | None = None
     method: str
     base_model: str
     classes: list[str] = []
@@ -69,6 +83,11 @@ class Report(Resource):
     confusion: list[list[int]] = []
     """Rows: truth; columns: prediction; order of `classes`."""
     calibration: Calibration | None = None
+    scatter: list[ScatterPoint] = []
+    arms: list[Arm] = []
+    judgement: Judgement | None = None
+    ranking: Ranking | None = None
+    """What `rank_base_models` found."""
     curve_axis: str | None = None
     curve: list[CurvePoint] = []
     mistakes: list[Mistake] = []

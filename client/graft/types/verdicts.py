@@ -1,0 +1,58 @@
+"""The verdict of a job, and what it rests on."""
+
+from typing import Any
+
+from graft.types.base import Resource
+from graft.types.rankings import Difference
+
+
+class Arm(Resource):
+    """The method itself (`role` is `method`), or a `baseline` that it is compared with."""
+
+    name: str
+    role: str
+    state: str
+    metric: str = "accuracy"
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    validation: float | None = None
+    seconds: float | None = None
+    difference: Difference | None = None
+    served: bool = False
+    options: dict[str, Any] = {}
+    note: str = ""
+
+
+class ClassChange(Resource):
+    """A class that is worse than with the best baseline."""
+
+    name: str
+    support: int
+    baseline: float
+    method: float
+
+
+class Forgetting(Resource):
+    """The figure on the data that the parent model learnt from, before and after."""
+
+    dataset_id: str
+    items: int
+    before: float
+    after: float
+
+
+class Judgement(Resource):
+    """Whether the transfer helped: `improved`, `not_improved`, `harmful` or `undetermined`."""
+
+    verdict: str
+    sentence: str
+    metric: str
+    baseline: str | None = None
+    difference: Difference | None = None
+    items: int
+    margin: float
+    lost_classes: list[ClassChange] = []
+    forgetting: Forgetting | None = None
+    served: str
+    overridden: bool = False
