@@ -37,3 +37,4 @@ class BaseModelCard(Resource):
     paper: str = ""
     top1: float | None = None
     note: str = ""
+    config: dict[str, Any] = {}

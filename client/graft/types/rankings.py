@@ -9,7 +9,8 @@ class Difference(Resource):
     effect: float
     low: float
     high: float
-    p_value: float
+    p_value: float | None = None
+    test: str = ""
 
 
 class Candidate(Resource):
