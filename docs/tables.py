@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import Metric
 from app.health.metrics import Metrics
 from app.jobs.tailer import Tailer
 from app.predictions.measures import Measures
+from core.modality.table_faults import TABLE_KINDS
 from core.settings import MIB, Settings
 from core.store.store import Store
 from migrations.run import upgrade
@@ -29,6 +30,14 @@ def _plain(name: str, value: object) -> str:
     if name.endswith("_bytes") and isinstance(value, int) and value % MIB == 0:
         return f"{value // MIB} * 1024 * 1024"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def faults_table() -> str:
+    """Every fault that a table of texts or rows can have."""
+    rows = ["| code | severity | what was found | what to do |", "|---|---|---|---|"]
+    cells = ((code, *kind) for code, kind in TABLE_KINDS.items())
+    rows += ["| `{}` | {} | {} | {} |".format(*(cell.replace("|", "\\|") for cell in row)) for row in cells]
+    return "\n".join(rows)
 
 
 def metrics_table() -> str:
@@ -76,7 +85,7 @@ def metric_families() -> list[Metric]:
             store.close()
 
 
-TABLES: dict[str, Callable[[], str]] = {"settings": settings_table, "metrics": metrics_table}
+TABLES: dict[str, Callable[[], str]] = {"settings": settings_table, "faults": faults_table, "metrics": metrics_table}
 
 
 def filled(page: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.contract.base import new_id, now
-from core.contract.datasets import Dataset, DatasetManifest
+from core.contract.datasets import Dataset, DatasetManifest, Reading
 from core.store import datasets
 from tests.builders import folder_zip
 from tests.worker.conftest import TENANT, Place
@@ -24,12 +24,18 @@ def _light(monkeypatch: pytest.MonkeyPatch) -> None:
     children.warm("jobs")
 
 
-def upload(place: Place, data: bytes, seed: int = 0) -> str:
+def upload(place: Place, data: bytes, seed: int = 0, reading: Reading | None = None) -> str:
     """What the API does with an upload."""
     with place.store.db.write(blobs=True) as tx:
         sha256 = place.store.blobs.put(data)
         dataset = Dataset(
-            id=new_id("ds"), name="x", state="validating", bytes=len(data), sha256=sha256, created_at=now()
+            id=new_id("ds"),
+            name="x",
+            state="validating",
+            reading=reading or Reading(),
+            bytes=len(data),
+            sha256=sha256,
+            created_at=now(),
         )
         datasets.add(tx, TENANT, dataset, seed=seed)
     return dataset.id
@@ -86,6 +92,25 @@ def test_ready_and_the_same_bytes_again(place: Place) -> None:
     assert blobs(place) == kept
     assert ingester.run_next("me")
     assert place.dataset(other_seed).state == "ready"
+    assert place.leftovers() == []
+
+
+def test_a_table_is_read_as_it_was_said(place: Place) -> None:
+    data = ("size,sort,note\n" + "".join(f"{n * 1.5},{n % 3},{n * 7 % 5}\n" for n in range(60))).encode()
+    readings = [Reading(), Reading(target="sort"), Reading(target="size", modality="tabular")]
+    made = [upload(place, data, reading=reading) for reading in readings]
+    ingester = Ingester(place.store, place.settings, lambda: False)
+    for _ in made:
+        assert ingester.run_next("me")
+    found = [place.dataset(one) for one in made]
+    assert [(one.state, one.modality, one.problem) for one in found] == [
+        ("ready", "tabular", "classification"),
+        ("ready", "tabular", "classification"),
+        ("ready", "tabular", "regression"),
+    ]
+    assert [len(one.classes) for one in found] == [5, 3, 0]
+    upload(place, data, reading=readings[2])
+    assert Ingester(place.store, place.settings, lambda: False, never).run_next("me")
     assert place.leftovers() == []
 
 
