@@ -55,8 +55,8 @@ def _lead(verdict: Verdict, said: Said) -> str:
     if verdict == "not_improved":
         return f"{method} brought nothing of use over {baseline}."
     return (
-        f"Whether {arm(said.method)} is better than {baseline} cannot be told from {_items(said.items)}: about "
-        f"{_needed(said.needed)} would be needed."
+        f"Whether {arm(said.method)} is better than {baseline} cannot be told from {_items(said.items)}: "
+        f"about {_needed(said.needed)} would be needed."
     )
 
 
@@ -64,8 +64,8 @@ def _figures(difference: Difference, said: Said) -> str:
     ours, theirs = (_share(value, said.problem) for value in (said.ours, said.theirs))
     return (
         f"On {_items(said.items)} it reaches {ours} against {theirs}, a difference of "
-        f"{_points(difference.effect, said.problem)} (95 % interval {_points(difference.low, said.problem, unit=False)} "
-        f"to {_points(difference.high, said.problem)})."
+        f"{_points(difference.effect, said.problem)} (95 % interval "
+        f"{_points(difference.low, said.problem, unit=False)} to {_points(difference.high, said.problem)})."
     )
 
 
