@@ -39,6 +39,18 @@ def client(url: str) -> Iterator[Graft]:
         yield value
 
 
+@pytest.mark.parametrize("resumable", [False, True])
+def test_a_table_is_read_as_it_is_said(client: Graft, url: str, tmp_path: Path, *, resumable: bool) -> None:
+    table = tmp_path / "houses.csv.gz"
+    table.write_bytes(b"size,price\n1,2\n")
+    said = {"target": "price", "problem": "regression", "modality": "tabular", "split": "part"}
+    sent = client.datasets.upload(table, resumable=resumable, **said)
+    assert (sent.name, sent.reading) == ("houses", types.Reading(**said))
+    with pytest.raises(SystemExit):
+        main(["--url", url, "datasets", "upload", str(table), "--no-wait", "--target", "price", "--text", "note"])
+    assert next(client.datasets.list()).reading == types.Reading(target="price", text="note")
+
+
 def test_a_data_set_from_upload_to_deletion(client: Graft, tmp_path: Path) -> None:
     sent = client.datasets.upload(io.BytesIO(folder_zip({"a": 2, "b": 2})), name="mine", seed=3, metadata={"team": "x"})
     assert (sent.state, sent.name, sent.metadata) == ("validating", "mine", {"team": "x"})
