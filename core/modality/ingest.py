@@ -42,14 +42,18 @@ def ingest(
     run = Run(limits, seed, scratch, reading or Reading(), workers=workers)
     run.on_progress = on_progress or run.on_progress
     run.should_stop = should_stop or run.should_stop
-    from core.modality.tables_ingest import ingest_table  # polars must not be imported before a process forks
-
     try:
         if _is_table(upload):
-            return ingest_table(run, upload)
+            return _ingest_table(run, upload)
         return _ingest_archive(run, upload, upload_sha256)
     except (ArchiveError, TableError) as error:
         raise run.rejected(error) from error
+
+
+def _ingest_table(run: Run, table: Path) -> Ingested:
+    from core.modality.tables_ingest import ingest_table  # brings polars: not for images, never before a process forks
+
+    return ingest_table(run, table)
 
 
 def _is_table(upload: Path) -> bool:
@@ -61,18 +65,18 @@ def _is_table(upload: Path) -> bool:
 
 def _ingest_archive(run: Run, upload: Path, upload_sha256: str) -> Ingested:
     """An archive, or a packed table, which looks like a packed archive at first."""
-    from core.modality.tables_ingest import ingest_archive, ingest_table
-
     listing = list_archive(upload, limits=run.limits, scratch=run.scratch, should_stop=run.should_stop)
     content = listing.content if listing.content_sha256 else None
     done = False
     try:
         if not listing.is_archive:
-            return ingest_table(run, listing.content)
+            return _ingest_table(run, listing.content)
         run.files = len(listing.entries) + len(listing.refused)
         for refused in listing.refused:
             run.book.add(refused.code, refused.name)
         if _holds_tables(listing):
+            from core.modality.tables_ingest import ingest_archive
+
             return ingest_archive(run, listing)
         if run.reading.modality not in (None, "image"):
             hint = "Upload a CSV, JSON lines or Parquet file, or leave out `modality`."
