@@ -2,6 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -89,6 +90,9 @@ class Settings(BaseSettings):
     predict_threads: int = Field(default=0, ge=0, description="CPU threads of one prediction; 0 takes all cores.")
     sessions: int = Field(default=8, ge=1, description="ONNX Runtime sessions the API keeps open.")
     cache_bytes: int = Field(default=10 * 1024 * MIB, description="Size of the cache of features and graphs on disk.")
+    features: Literal["fp32", "fp16"] = Field(
+        default="fp32", description="How features are kept in the cache: `fp16` takes half the space."
+    )
 
     @field_validator("webhook_allow")
     @classmethod

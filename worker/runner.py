@@ -199,6 +199,7 @@ class _Run:
             cache=cache,
             weights=self.settings.weights_dir,
             cache_bytes=self.settings.cache_bytes,
+            features=self.settings.features,
             device=self.settings.device,
             threads=self.settings.threads,
             checkpoint_seconds=self.settings.checkpoint_seconds,

@@ -1,6 +1,7 @@
 """Features: in the manifest's order, the same as PyTorch's, and for nothing the second time."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,21 @@ from torch import nn
 
 from core.contract.datasets import DatasetManifest, Item
 from core.contract.errors import JobError
+from core.contract.prepare import TextPrepare
 from core.modality.errors import CorruptContentError
 from core.modality.image import prepare
+from core.modality.ingest import ingest
 from core.modality.reader import DatasetReader
-from tests.builders import image_bytes
+from core.settings import Settings
+from tests.builders import encode, folder_files, image_bytes, image_pixels, make_zip
 from worker.engine import features
-from worker.engine.backbones import Backbone, Opened, load
+from worker.engine.backbones import Backbone, Identity, Opened, load
+from worker.engine.backbones.backbone import digest
 from worker.engine.cache import CacheFolder
 from worker.engine.door import CancelledError
 from worker.engine.features import embed, feature_key
 from worker.engine.shards import Shards
+from worker.engine.stored import Features
 
 KEY = "a" * 64
 
@@ -99,8 +105,8 @@ def test_features_are_those_of_torch_in_order(
         base, reader, cache=shared, key=f"{threads}" * 64, threads=threads, progress=lambda *far: seen.append(far)
     )
     expected = _by_torch(base, reader)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    assert found.rows().dtype == np.float32
+    np.testing.assert_allclose(found.rows(), expected, atol=1e-4 * np.abs(expected).max())
     assert np.abs(expected[0] - expected[1]).max() > 1e-3 * np.abs(expected).max(), "items must differ to prove order"
     assert seen[-1] == (9, 9)
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
@@ -112,13 +118,13 @@ def test_several_readers_follow_one_another(
     other = _reader(tmp_path, 4, first=50)
     found = embed(base, [reader, other], cache=shared, key="b" * 64)
     expected = np.concatenate([_by_torch(base, reader), _by_torch(base, other)])
-    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(found.rows(), expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_the_second_time_nothing_is_read_or_built(base: Backbone, shared: CacheFolder, reader: DatasetReader) -> None:
     first = embed(base, reader, cache=shared, key=KEY)
     again = embed(Opened(base.identity, _never), _Blind(), cache=shared, key=KEY)
-    assert np.array_equal(first, again)
+    assert np.array_equal(first.rows(), again.rows())
 
 
 def test_new_data_needs_the_graph_and_not_the_network(
@@ -128,7 +134,7 @@ def test_new_data_needs_the_graph_and_not_the_network(
     assert len(embed(Opened(base.identity, _never), reader, cache=shared, key="c" * 64)) == 9
 
 
-def test_features_belong_to_data_weights_prepare_and_precision(base: Backbone) -> None:
+def test_features_belong_to_data_weights_prepare_and_precision(base: Backbone, tmp_path: Path) -> None:
     identity = base.identity
     other_weights = load("squeezenet1_1", weights_dir=None, pretrained=False, seed=1).identity
     prepared = identity.card.prepare.model_copy(update={"interpolation": "bicubic"})
@@ -140,20 +146,77 @@ def test_features_belong_to_data_weights_prepare_and_precision(base: Backbone) -
         feature_key(other_weights, KEY),
         feature_key(other_prepare, KEY),
         feature_key(identity, KEY, torch.device("cuda")),
+        feature_key(identity, KEY, kept="fp16"),
     ]
     assert len(set(keys)) == len(keys)
     assert feature_key(renamed, KEY) == keys[0], "the same network under another name has the same features"
     assert feature_key(identity, KEY, torch.device("cpu")) == keys[0]
 
 
-def test_damaged_features_are_made_again(base: Backbone, shared: CacheFolder, reader: DatasetReader) -> None:
-    first = embed(base, reader, cache=shared, key="e" * 64)
+def test_one_weight_more_or_less_is_another_network() -> None:
+    module = load("squeezenet1_1", weights_dir=None, pretrained=False).module
+    before = digest(module)
+    assert digest(module) == before
+    with torch.no_grad():
+        next(module.parameters()).view(-1)[7] += 1e-6
+    assert digest(module) != before
+
+
+def test_one_pixel_more_or_less_is_other_data(tmp_path: Path) -> None:
+    pixels = image_pixels(3)
+    changed = pixels.copy()
+    changed[5, 5, 0] ^= 1
+    digests = {_ingested(tmp_path, name, image) for name, image in (("a", pixels), ("b", changed), ("c", pixels))}
+    assert len(digests) == 2, "the same bytes are the same data, whoever uploads them"
+
+
+def _ingested(folder: Path, name: str, pixels: np.ndarray) -> str:
+    files = folder_files({"cat": 4, "dog": 4}) | {"cat/one.png": encode(pixels)}
+    archive = make_zip(files)
+    path = folder / f"{name}.zip"
+    path.write_bytes(archive)
+    found = ingest(path, _sha(archive), limits=Settings(), seed=0, scratch=folder)
+    return _sha(found.manifest.model_dump_json().encode())
+
+
+def test_one_byte_of_a_tokenizer_is_another_preparation(base: Backbone) -> None:
+    def key(tokenizer: bytes | None) -> str:
+        prepare = TextPrepare(tokenizer_sha256=None if tokenizer is None else _sha(tokenizer))
+        identity = Identity(base.card.model_copy(update={"prepare": prepare}), base.weights_digest, [])
+        return feature_key(identity, KEY)
+
+    assert key(b'{"a": 1}') == key(b'{"a": 1}') != key(b'{"a": 2}')
+    with pytest.raises(ValueError, match="tokenizer"):
+        key(None)
+
+
+def test_half_precision_takes_half_the_space(base: Backbone, shared: CacheFolder, reader: DatasetReader) -> None:
+    half = CacheFolder(shared.root, shared.max_bytes, features="fp16")
+    whole, short = (embed(base, reader, cache=cache, key="9" * 64) for cache in (shared, half))
+    exact = whole.rows()
+    np.testing.assert_allclose(short.rows(), exact, atol=6e-4 * np.abs(exact).max())
+    assert not np.array_equal(short.rows(), exact)
+    sizes = [
+        cache.get("features", feature_key(base.identity, "9" * 64, kept=cache.features)).stat().st_size  # type: ignore[union-attr]
+        for cache in (shared, half)
+    ]
+    assert sizes[1] < 0.6 * sizes[0]
+    assert shared.get("features", feature_key(base.identity, "9" * 64)) is not None
+
+
+def test_two_jobs_at_once_make_the_same_features(base: Backbone, shared: CacheFolder, reader: DatasetReader) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: embed(base, reader, cache=shared, key="8" * 64).rows(), range(3)))
+    assert all(np.array_equal(one, found[0]) for one in found)
+    assert np.array_equal(embed(base, _Blind(), cache=shared, key="8" * 64).rows(), found[0])
+
+
+def test_a_cut_file_of_features_is_made_again(base: Backbone, shared: CacheFolder, reader: DatasetReader) -> None:
+    first = embed(base, reader, cache=shared, key="e" * 64).rows()
     path = shared.get("features", feature_key(base.identity, "e" * 64))
     assert path is not None
-    damaged = bytearray(path.read_bytes())
-    damaged[-1] ^= 1
-    path.write_bytes(damaged)
-    assert np.array_equal(first, embed(base, reader, cache=shared, key="e" * 64))
+    path.write_bytes(path.read_bytes()[:-1])
+    assert np.array_equal(first, embed(base, reader, cache=shared, key="e" * 64).rows())
 
 
 @pytest.mark.parametrize("wish", ["cancel", "stop"])
@@ -162,7 +225,7 @@ def test_cancel_ends_it_and_stop_does_not(
 ) -> None:
     key = f"wish {wish}"
 
-    def run() -> np.ndarray:
+    def run() -> Features:
         return embed(base, reader, cache=shared, key=key, should_stop=lambda: wish)  # type: ignore[arg-type,return-value]
 
     if wish == "cancel":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from core.contract.base import new_id
 from core.contract.errors import InsufficientStorageError
+from worker.engine.stored import Precision
 
 IN_USE_SECONDS = 3600.0
 _STALE_SECONDS = 24 * 3600.0
@@ -22,16 +23,21 @@ _NO_SPACE = (28, 122)  # ENOSPC, EDQUOT
 class CacheFolder:
     """Files by kind and key, the least recently used ones dropped above `max_bytes`."""
 
-    def __init__(self, root: Path, max_bytes: int) -> None:
+    def __init__(self, root: Path, max_bytes: int, *, features: Precision = "fp32") -> None:
+        """`features` is how features are kept from now on; they are told apart by their keys."""
         self.root = root
         self.max_bytes = max_bytes
+        self.features = features
 
-    def get(self, kind: str, key: str) -> Path | None:
-        """The file of that key, checked and marked as used now; None if there is none that is whole."""
+    def get(self, kind: str, key: str, *, check: bool = True) -> Path | None:
+        """The file of that key, marked as used now; None if there is none that is whole.
+
+        Without `check` its bytes are not read: for files that carry checksums of their own.
+        """
         folder, name = self._place(kind, key)
         for path in folder.glob(f"{name}-*"):
             try:
-                if _sha256(path) != path.name.partition("-")[2]:
+                if check and _sha256(path) != path.name.partition("-")[2]:
                     path.unlink(missing_ok=True)
                     continue
                 os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))

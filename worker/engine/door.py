@@ -49,6 +49,8 @@ class Places:
     weights: Path | None = None
     """GRAFT_WEIGHTS_DIR."""
     cache_bytes: int = 10 * 1024**3
+    features: Literal["fp32", "fp16"] = "fp32"
+    """How features are kept in the cache."""
     device: str = "auto"
     threads: int = 0
     checkpoint_seconds: float = 30.0

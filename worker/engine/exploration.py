@@ -24,9 +24,10 @@ from worker.engine.cache import CacheFolder
 from worker.engine.data import Items, JobData
 from worker.engine.devices import cores
 from worker.engine.door import ShouldStop, Sink
-from worker.engine.features import GPU_BATCH, cached, embed, feature_key
+from worker.engine.features import GPU_BATCH, cached, embed, feature_key, forget
 from worker.engine.graph import backbone_graph
 from worker.engine.steps import Steps, Wishes
+from worker.engine.stored import DamagedError, Features
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -89,16 +90,21 @@ def features(
     key, total = collection.ref.manifest_sha256, len(collection.manifest.items)
     whole = total <= 2 * look.options.max_items or cached(base.identity, key, look.cache, look.device) is not None
     if whole:
-        everything = Items(collection, np.arange(total), items.labels[:0])
-        found, cost = _made(look, base, everything, key, progress=progress, wish=wish)
-        return found[items.indices], cost
-    digest = hashlib.sha256(items.indices.tobytes()).hexdigest()
-    return _made(look, base, items, f"{key}:{digest}", progress=progress, wish=wish)
+        rows, items = items.indices, Items(collection, np.arange(total), items.labels[:0])
+    else:
+        rows, key = np.arange(len(items)), f"{key}:{hashlib.sha256(items.indices.tobytes()).hexdigest()}"
+    found, cost = _made(look, base, items, key, progress=progress, wish=wish)
+    try:
+        return found.rows(rows), cost
+    except DamagedError:
+        forget(base.identity, key, look.cache, look.device)
+        found, cost = _made(look, base, items, key, progress=progress, wish=wish)
+        return found.rows(rows), cost
 
 
 def _made(
     look: Exploration, base: Base, items: Items, key: str, *, progress: Progress, wish: ShouldStop
-) -> tuple[Floats, Cost]:
+) -> tuple[Features, Cost]:
     known = cached(base.identity, key, look.cache, look.device)
     if known is not None:
         progress(len(known), len(known))
@@ -115,7 +121,7 @@ def _sampled(look: Exploration, base: Base, items: Items, key: str, wish: Should
     few = Items(items.collection, items.indices[:_SAMPLE], items.labels[:0])
     once = f"sample {time.time_ns()}:{key}"
     _, cost = _timed(look, base, few, once, progress=lambda _done, _total: None, wish=wish)
-    look.cache.remove("features", feature_key(base.identity, once, look.device))
+    forget(base.identity, once, look.cache, look.device)
     assert cost is not None
     _keep(look, base, key, cost)
     return cost
@@ -123,7 +129,7 @@ def _sampled(look: Exploration, base: Base, items: Items, key: str, wish: Should
 
 def _timed(
     look: Exploration, base: Base, items: Items, key: str, *, progress: Progress, wish: ShouldStop
-) -> tuple[Floats, Cost | None]:
+) -> tuple[Features, Cost | None]:
     """Features and what they cost; None where an earlier attempt had made some of them."""
     if look.device.type == "cpu":
         backbone_graph(base, look.cache)  # exported once, and no part of the price

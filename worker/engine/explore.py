@@ -29,7 +29,7 @@ def explore(
         wishes.check()
         threads = devices.use_threads(places.threads)
         device = devices.choose(places.device)
-        cache = CacheFolder(places.cache, places.cache_bytes)
+        cache = CacheFolder(places.cache, places.cache_bytes, features=places.features)
         data = read(inputs, measured=False)
         note.text = f"{len(data.train) + len(data.validation)} items that may be looked at"
     modality = data.source.modality

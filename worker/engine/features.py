@@ -3,15 +3,16 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from functools import cache as once
+from importlib.metadata import version
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
 from core.contract.errors import JobError
+from core.contract.prepare import TextPrepare
 from core.modality.preparers import Arrays, Preparer
 from worker.engine.backbones.backbone import Base, Identity
 from worker.engine.cache import CacheFolder
@@ -22,12 +23,13 @@ from worker.engine.loading import in_order, workers
 from worker.engine.memory import AtATime
 from worker.engine.sessions import open_session
 from worker.engine.shards import Shards
+from worker.engine.stored import DamagedError, Features, Precision, write
 
 Floats = NDArray[np.float32]
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
 
-VERSION = "1"  # rises when the same data and backbone would give other features
+VERSION = "2"  # rises when the same data and backbone would give other features
 CPU_BATCH = 2  # small batches stay in the cache of a core: 280 photos/s on two cores, against 230 with 16
 GPU_BATCH = 64
 PAUSE = 0.1
@@ -43,20 +45,44 @@ class Reader(Protocol):
         """One item, decoded."""
 
 
-def feature_key(identity: Identity, key: str, device: torch.device | None = None) -> str:
-    """Name of the features of a data set (`key`: SHA-256 of its manifest) in the cache.
+def feature_key(identity: Identity, key: str, device: torch.device | None = None, *, kept: Precision = "fp32") -> str:
+    """Name of the features of a data set (`key`: SHA-256 of its manifest) in the cache: whose, by what, how prepared.
 
-    A GPU embeds in mixed precision, so its features are kept apart from a CPU's.
+    The manifest names every item by the SHA-256 of its bytes, the identity the network by that of its weights, the
+    preparation a text's tokenizer by that of its file; libraries that decode are named by their versions. A GPU embeds
+    in mixed precision, so its features stand apart from a CPU's, as do those that are `kept` in half precision.
     """
+    prepare = identity.card.prepare
+    if isinstance(prepare, TextPrepare) and prepare.tokenizer_sha256 is None:
+        raise ValueError(f"{identity.card.id} does not say which tokenizer its texts are read with")
     precision = "amp" if device is not None and device.type == "cuda" else "fp32"
-    config = hashlib.sha256(identity.card.prepare.model_dump_json().encode()).hexdigest()
-    return f"{VERSION}:{precision}:{key}:{identity.key}:{config}"
+    config = hashlib.sha256(prepare.model_dump_json().encode()).hexdigest()
+    return f"{VERSION}:{precision}:{kept}:{key}:{identity.key}:{config}:{_decoder(prepare.kind)}"
 
 
-def cached(identity: Identity, key: str, cache: CacheFolder, device: torch.device | None = None) -> Floats | None:
-    """The features if they are in the cache, else None."""
-    path = cache.get("features", feature_key(identity, key, device))
-    return None if path is None else load_file(path)["features"]
+@once
+def _decoder(kind: str) -> str:
+    """What turns bytes into inputs, beside our own code."""
+    library = {"image": "pillow", "text": "tokenizers"}.get(kind)
+    return f"{library} {version(library)}" if library else ""
+
+
+def cached(identity: Identity, key: str, cache: CacheFolder, device: torch.device | None = None) -> Features | None:
+    """The features if they are in the cache, else None. Their rows are checked when they are read."""
+    name = feature_key(identity, key, device, kept=cache.features)
+    path = cache.get("features", name, check=False)
+    try:
+        return None if path is None else Features(path)
+    except DamagedError:
+        cache.remove("features", name)
+    except FileNotFoundError:  # another process evicted it just now
+        pass
+    return None
+
+
+def forget(identity: Identity, key: str, cache: CacheFolder, device: torch.device | None = None) -> None:
+    """Remove features that turned out to be damaged."""
+    cache.remove("features", feature_key(identity, key, device, kept=cache.features))
 
 
 def embed(
@@ -70,8 +96,8 @@ def embed(
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
     say: Callable[[str], None] = lambda _text: None,
-) -> Floats:
-    """Features (N, D), float32, in the order of the manifest (of several readers, one after the other).
+) -> Features:
+    """Features (N, D) in the order of the manifest (of several readers, one after the other), in the cache.
 
     `key` is the SHA-256 of the manifest. `progress(done, total)` is called from this thread, ten times a second at
     most. A wish to cancel raises `CancelledError`, one to suspend `SuspendedError`; a wish to stop is no reason to stop
@@ -83,7 +109,7 @@ def embed(
     items = _Items([readers] if not isinstance(readers, Sequence) else readers, base.preparer())
     watch = _Watch(len(items), progress, should_stop)
     on_gpu = device is not None and device.type == "cuda"
-    name = feature_key(base.identity, key, device)
+    name = feature_key(base.identity, key, device, kept=cache.features)
     shards = Shards(cache, name, batch=GPU_BATCH if on_gpu else CPU_BATCH)
     if device is not None and on_gpu:
         found = _with_torch(base, items, device, threads, watch, shards=shards, say=say)
@@ -97,13 +123,9 @@ def embed(
             param="base_model",
             hint="Its weights are damaged or unsuitable: choose another base model.",
         )
-    cache.put("features", name, lambda path: _save(found, path))
+    path = cache.put("features", name, lambda path: write(found, path, cache.features))
     shards.drop()
-    return found
-
-
-def _save(features: Floats, path: Path) -> None:
-    save_file({"features": features}, path)
+    return Features(path)
 
 
 class _Items:

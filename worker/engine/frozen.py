@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 from worker.engine.backbones import Base
 from worker.engine.cache import CacheFolder
 from worker.engine.data import Collection, Items
-from worker.engine.features import cached, embed
+from worker.engine.features import cached, embed, forget
 from worker.engine.steps import Steps, Wishes
+from worker.engine.stored import DamagedError, Features
 
 Floats = NDArray[np.float32]
 
@@ -28,11 +29,23 @@ class FrozenFeatures:
     ) -> None:
         self.base, self.cache, self.device, self.threads = base, cache, device, threads
         self._steps, self._wishes = steps, wishes
-        self._known: dict[str, Floats] = {}
+        self._known: dict[str, Features] = {}
+
+    @property
+    def exact(self) -> bool:
+        """Whether they are as exact as the network's own figures on a CPU."""
+        return self.device.type == "cpu" and self.cache.features == "fp32"
 
     def __call__(self, items: Items) -> Floats:
-        """Features (n, D) of the items."""
-        return self._of(items.collection)[items.indices]
+        """Features (n, D) of the items; only their rows are read."""
+        try:
+            return self._of(items.collection).rows(items.indices)
+        except DamagedError:
+            self._steps.say("The features on disk were damaged: they are made again.")
+            key = items.collection.ref.manifest_sha256
+            forget(self.base.identity, key, self.cache, self.device)
+            self._known[key] = self._embed(items.collection)
+            return self._known[key].rows(items.indices)
 
     def of(self, base: Base) -> "FrozenFeatures":
         """The same of another base model."""
@@ -52,13 +65,13 @@ class FrozenFeatures:
             self._known[key] = found
         return f"{made} items embedded" if made else "from cache"
 
-    def _of(self, collection: Collection) -> Floats:
+    def _of(self, collection: Collection) -> Features:
         key = collection.ref.manifest_sha256
         if key not in self._known:
             self._known[key] = self._embed(collection)
         return self._known[key]
 
-    def _embed(self, collection: Collection) -> Floats:
+    def _embed(self, collection: Collection) -> Features:
         return embed(
             self.base,
             collection.reader,

@@ -48,7 +48,7 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
         wishes.check()
         threads = devices.use_threads(places.threads)
         device = devices.choose(places.device)
-        cache = CacheFolder(places.cache, places.cache_bytes)
+        cache = CacheFolder(places.cache, places.cache_bytes, features=places.features)
         data = read(inputs)
         base = _open(spec, inputs, places, cache, data)
         note.text = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.held_out)} held out"
@@ -195,7 +195,7 @@ def _export(job: Finished, places: Places, cache: CacheFolder, steps: Steps) -> 
     metadata = {"model_id": job.inputs.model_id, "temperature": repr(scale)}
     graph, tensors = export.write(job.trained, job.base, head, scale, out=places.out, cache=cache, metadata=metadata)
     # A GPU embeds in mixed precision: its features are no reference for figures this exact.
-    frozen = job.trained.backbone is None and features.device.type == "cpu"
+    frozen = job.trained.backbone is None and features.exact
     known = features(job.data.held_out) if frozen else None
     parity = export.check(graph, job.trained, job.base, head, temperature=scale, features=known)
     manifest = records.manifest(job, parity, device=features.device, seconds=steps.seconds())
