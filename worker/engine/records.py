@@ -76,6 +76,7 @@ def manifest(job: Finished, parity: Parity, *, device: torch.device, seconds: fl
             "name": card.architecture,
             "width": card.width,
             "normalise": job.trained.head.normalise,
+            **({"config": card.config} if card.config else {}),
         },
         lineage=job.base.identity.lineage,
         method=spec.method.model_dump(mode="json") | job.method.options,

@@ -1,6 +1,7 @@
 """A backbone: a network from images (N, 3, S, S) to embeddings (N, D), in parts that can be frozen."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Protocol
@@ -28,7 +29,7 @@ class Identity:
     @property
     def key(self) -> str:
         """Architecture and weights as one line."""
-        return f"{self.card.builder}:{self.card.architecture}:{self.weights_digest}"
+        return f"{self.card.builder}:{self.card.architecture}:{shape(self.card)}{self.weights_digest}"
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,13 @@ class Base(Protocol):
 
     def backbone(self) -> Backbone:
         """The network."""
+
+
+def shape(card: BaseModelCard) -> str:
+    """What a network's function depends on besides its architecture's name and its tensors."""
+    if not card.config:
+        return ""
+    return hashlib.sha256(json.dumps(card.config, sort_keys=True).encode()).hexdigest()[:16] + ":"
 
 
 def with_leftovers(module: nn.Module, stages: Stages) -> Stages:

@@ -7,27 +7,48 @@ import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from core.contract.base import new_id
 from core.contract.base_models import BaseModelCard
 
 _SECONDS = 5.0
+_HF_FILE = "model.safetensors"
+_HF_SOURCES = {"timm", "transformers"}
 
 
-def fetch(card: BaseModelCard) -> Path | None:
-    """The card's weights file from the hub's local cache or the hub itself; None if neither has it."""
+def fetch(card: BaseModelCard, name: str | None = None) -> Path | None:
+    """The card's weights file from the hub's local cache or the hub itself; None if neither has it.
+
+    `name` is that of another file beside it.
+    """
     if card.weights.source == "torchvision":
         return _torchvision(card)
-    if card.weights.source == "timm":
-        return _hugging_face(card)
+    if card.weights.source in _HF_SOURCES:
+        return _hugging_face(card, name or _HF_FILE)
     return None
+
+
+def kept(card: BaseModelCard, name: str = _HF_FILE) -> Path | None:
+    """The card's weights file if the hub's local cache has it; `name` is that of another file beside it."""
+    if card.weights.source == "torchvision" and card.weights.file is not None:
+        target = _torchvision_file(card.weights.file)
+        return target if target.is_file() else None
+    if card.weights.source in _HF_SOURCES and card.weights.entry is not None:
+        found = _hub().try_to_load_from_cache(card.weights.entry, name)
+        return Path(found) if isinstance(found, str) else None
+    return None
+
+
+def _torchvision_file(name: str) -> Path:
+    return _torch_home() / "hub" / "checkpoints" / name
 
 
 def _torchvision(card: BaseModelCard) -> Path | None:
     """Torchvision's file, kept where torch itself keeps it."""
     if card.weights.file is None:
         return None
-    target = _torch_home() / "hub" / "checkpoints" / card.weights.file
+    target = _torchvision_file(card.weights.file)
     if target.is_file():
         return target
     from torchvision.models import get_model_weights
@@ -41,15 +62,20 @@ def _torch_home() -> Path:
     return Path(os.environ.get("TORCH_HOME", f"{base}/torch")).expanduser()
 
 
-def _hugging_face(card: BaseModelCard) -> Path | None:
+def _hub() -> Any:
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    import huggingface_hub
+
+    return huggingface_hub
+
+
+def _hugging_face(card: BaseModelCard, name: str) -> Path | None:
     if card.weights.entry is None:
         return None
-    import huggingface_hub as hf
-
-    name = "model.safetensors"
-    kept = hf.try_to_load_from_cache(card.weights.entry, name)
-    if isinstance(kept, str):
-        return Path(kept)
+    hf = _hub()
+    found = kept(card, name)
+    if found is not None:
+        return found
     # The hub's client tries for half a minute before it gives up: ask first whether there is anything to talk to.
     if hf.constants.HF_HUB_OFFLINE or not reachable(hf.hf_hub_url(card.weights.entry, name)):
         return None

@@ -11,14 +11,14 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from core.catalogue import find, is_timm
+from core.catalogue import find, is_hf, is_timm
 from core.contract.base_models import BaseModelCard
 from core.contract.errors import JobError
 from core.contract.models import ModelManifest
 from core.contract.prepare import Prepare, TabularPrepare
 from core.modality.preparers import Preparer, preparer
-from worker.engine.backbones import own, weights
-from worker.engine.backbones.backbone import Backbone, Identity, digest
+from worker.engine.backbones import own, texts, weights
+from worker.engine.backbones.backbone import Backbone, Identity, digest, shape
 from worker.engine.cache import CacheFolder
 
 _MEMO = "1"  # rises when a digest or a derived card means something else
@@ -56,6 +56,7 @@ class _Source:
     lineage: list[str]
     memo: str
     build: Callable[[], nn.Module]
+    tokenizer: bytes | None = None
 
 
 def open_base(
@@ -68,7 +69,8 @@ def open_base(
     cache: CacheFolder | None = None,
     table: TabularPrepare | None = None,
 ) -> Opened:
-    """Find the base model of that name: a card's id, `timm:<name>`, or the user's own model whose bundle is `parent`.
+    """Find the base model of that name: a card's id, `timm:<name>`, `hf:<name>`, or the user's own model, whose
+    bundle is `parent`.
 
     Without `pretrained` the weights are random, drawn from `seed`. Nothing is built if the cache knows the weights.
     `table` is how a table's rows are prepared, for networks that are made to its measure; with `parent` it must have
@@ -86,12 +88,12 @@ def open_base(
     )
     known = cache and _recall(cache, source)
     if known:
-        return Opened(Identity(source.card, known, source.lineage), source.build)
+        return Opened(Identity(source.card, known, source.lineage), source.build, source.tokenizer)
     module = source.build()
     found = digest(module)
     if cache:
         cache.put("digests", source.memo, lambda path: _write(path, found))
-    return Opened(Identity(source.card, found, source.lineage), lambda: module)
+    return Opened(Identity(source.card, found, source.lineage), lambda: module, source.tokenizer)
 
 
 def load(
@@ -136,22 +138,25 @@ def _source(
 ) -> _Source:
     if parent is not None:
         found = own.manifest(parent)
-        root = _card((found.lineage or [found.base_model])[-1], cache)
+        root = _root(found, weights_dir, cache)
         lineage = [found.model_id, *found.lineage]
         if root.builder == "tabular":
             card = own.table_card(found, root, table)
             return _carried(card, found, parent, lineage, seed) if pretrained else _random(card, lineage, seed)
         card = own.card(found, root)
+        tokenizer = texts.carried_tokenizer(card, parent) if card.modality == "text" else None
         if not pretrained:
-            return _random(card, lineage, seed)
-        return _Source(card, lineage, _memo(card, _stamp(parent)), partial(_from_bundle, card, parent))
-    card = _card(base_model, cache)
+            return _random(card, lineage, seed, tokenizer)
+        return _Source(card, lineage, _memo(card, _stamp(parent)), partial(_from_bundle, card, parent), tokenizer)
+    card = _card(base_model, weights_dir, cache)
     if card.builder == "tabular":
         return _random(_for_table(card, table), [card.id], seed)
+    tokenizer = texts.tokenizer(card, weights_dir) if card.modality == "text" else None
+    card = card if tokenizer is None else texts.with_tokenizer(card, tokenizer)
     if not pretrained:
-        return _random(card, [card.id], seed)
+        return _random(card, [card.id], seed, tokenizer)
     path = weights.locate(card, weights_dir)
-    return _Source(card, [card.id], _memo(card, _stamp(path)), partial(_from_file, card, path))
+    return _Source(card, [card.id], _memo(card, _stamp(path)), partial(_from_file, card, path), tokenizer)
 
 
 def _for_table(card: BaseModelCard, table: TabularPrepare | None) -> BaseModelCard:
@@ -187,9 +192,10 @@ def _from_parent(card: BaseModelCard, before: Prepare, parent: Path, seed: int) 
     return module
 
 
-def _random(card: BaseModelCard, lineage: list[str], seed: int) -> _Source:
-    memo = _memo(card, f"random:{seed}:{version('torch')}:{version('torchvision')}:{version('timm')}")
-    return _Source(card, lineage, memo, partial(_from_seed, card, seed))
+def _random(card: BaseModelCard, lineage: list[str], seed: int, tokenizer: bytes | None = None) -> _Source:
+    library = "transformers" if card.builder == "transformers" else "timm"
+    memo = _memo(card, f"random:{seed}:{version('torch')}:{version('torchvision')}:{version(library)}")
+    return _Source(card, lineage, memo, partial(_from_seed, card, seed), tokenizer)
 
 
 def _from_seed(card: BaseModelCard, seed: int) -> nn.Module:
@@ -239,12 +245,25 @@ def _family(card: BaseModelCard) -> ModuleType:
         from worker.engine.backbones import tabular
 
         return tabular
+    if card.builder == "transformers":
+        from worker.engine.backbones import transformers_
+
+        return transformers_
     from worker.engine.backbones import timm_
 
     return timm_
 
 
-def _card(base_model: str, cache: CacheFolder | None) -> BaseModelCard:
+def _root(found: ModelManifest, weights_dir: Path | None, cache: CacheFolder | None) -> BaseModelCard:
+    """The card at the end of a model's lineage."""
+    name = (found.lineage or [found.base_model])[-1]
+    said = texts.carried_card(name, found, cache) if is_hf(name) else None
+    return said or _card(name, weights_dir, cache)
+
+
+def _card(base_model: str, weights_dir: Path | None, cache: CacheFolder | None) -> BaseModelCard:
+    if is_hf(base_model):
+        return texts.hub_card(base_model, weights_dir, cache)
     if not is_timm(base_model):
         return find(base_model)
     key = f"{_MEMO}:{version('timm')}:{base_model}"
@@ -263,7 +282,7 @@ def _memo(card: BaseModelCard, what: str) -> str:
     table = ""
     if isinstance(card.prepare, TabularPrepare):  # it decides the network's shape
         table = hashlib.sha256(f"{card.width}:{card.prepare.model_dump_json()}".encode()).hexdigest()
-    return f"{_MEMO}:{card.builder}:{card.architecture}:{table}{what}"
+    return f"{_MEMO}:{card.builder}:{card.architecture}:{table}{shape(card)}{what}"
 
 
 def _stamp(path: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from core.catalogue import HF_PREFIX
 from core.contract.base_models import BaseModelCard
 from core.contract.errors import JobError
 from worker.engine.backbones import hub
@@ -14,24 +15,52 @@ from worker.engine.backbones import hub
 Tensors = dict[str, torch.Tensor]
 
 
-def locate(card: BaseModelCard, weights_dir: Path | None) -> Path:
+def locate(card: BaseModelCard, weights_dir: Path | None, name: str | None = None) -> Path:
     """The file with the card's weights: in GRAFT_WEIGHTS_DIR, in its package, or at its hub (fetched if reachable).
 
-    Raises `JobError` `weights_missing` that says which file to put where.
+    `name` is that of a file that lies beside them. Raises `JobError` `weights_missing` that says which file to put
+    where.
     """
-    for folder in filter(None, (weights_dir, _package_folder(card))):
-        for name in _names(card):
-            if (folder / name).is_file():
-                return folder / name
-    fetched = hub.fetch(card)
-    if fetched is None:
-        raise _missing(card, weights_dir)
-    return fetched
+    found = find(card, weights_dir, name)
+    if found is None:
+        raise _missing(card, weights_dir) if card.builder != "transformers" else _no_text_file(card, name)
+    return found
+
+
+def find(card: BaseModelCard, weights_dir: Path | None, name: str | None = None) -> Path | None:
+    """As `locate`; None where the file is nowhere."""
+    return _beside(card, weights_dir, name) or hub.fetch(card, name)
+
+
+def here(card: BaseModelCard, weights_dir: Path | None) -> bool:
+    """Whether the card's weights are on this machine, or it needs none: nothing is fetched to find out."""
+    return card.weights.source == "none" or bool(_beside(card, weights_dir) or hub.kept(card))
+
+
+def _beside(card: BaseModelCard, weights_dir: Path | None, name: str | None = None) -> Path | None:
+    """The file in GRAFT_WEIGHTS_DIR or in the card's package."""
+    names = [name] if name else _names(card)
+    folders = (_own_folder(card, weights_dir), _package_folder(card))
+    places = (folder / file for folder in folders if folder for file in names)
+    return next((path for path in places if path.is_file()), None)
+
+
+def text_folder(card: BaseModelCard) -> str:
+    """Folder of GRAFT_WEIGHTS_DIR in which the files of a text encoder lie."""
+    return card.id.removeprefix(HF_PREFIX)
+
+
+def _own_folder(card: BaseModelCard, weights_dir: Path | None) -> Path | None:
+    if weights_dir is None or card.builder != "transformers":
+        return weights_dir
+    return weights_dir / text_folder(card)
 
 
 def _names(card: BaseModelCard) -> list[str]:
     """File names to look for: the published one first, then the plain name of the architecture."""
     published = card.weights.file or card.architecture
+    if card.builder == "transformers":  # in a folder of its own, and never a pickle
+        return [published]
     stem = published.removesuffix(".pth").removesuffix(".safetensors")
     names = [published, f"{stem}.safetensors", f"{stem}.pth"]
     return list(dict.fromkeys([*names, f"{card.architecture}.safetensors", f"{card.architecture}.pth"]))
@@ -41,7 +70,9 @@ def _package_folder(card: BaseModelCard) -> Path | None:
     if card.weights.source != "package" or card.weights.package is None:
         return None
     found = find_spec(card.weights.package.replace("-", "_"))
-    return None if found is None or found.origin is None else Path(found.origin).parent / "models"
+    if found is None or found.origin is None:
+        return None
+    return Path(found.origin).parent / (card.weights.folder or "models")
 
 
 def _missing(card: BaseModelCard, weights_dir: Path | None) -> JobError:
@@ -57,6 +88,18 @@ def _missing(card: BaseModelCard, weights_dir: Path | None) -> JobError:
         hint=f"{install} {weights.file}{digits} into {place}; "
         f"{card.architecture}.pth or {card.architecture}.safetensors with the same tensors will do too.",
         details={"file": weights.file, "sha256_prefix": prefix, "package": weights.package},
+    )
+
+
+def _no_text_file(card: BaseModelCard, name: str | None) -> JobError:
+    file, package = name or card.weights.file, card.weights.package
+    return JobError(
+        f"{file} of {card.id} is not on this machine and could not be fetched.",
+        code="weights_missing",
+        param="base_model",
+        hint=f"{f'Install the package {package}, or put' if package else 'Put'} config.json, model.safetensors and "
+        f"tokenizer.json of {card.weights.entry} into the folder {text_folder(card)} of GRAFT_WEIGHTS_DIR.",
+        details={"file": file, "package": package},
     )
 
 
