@@ -51,8 +51,9 @@ format: install
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: install  ## make the generated tables anew
+docs: install  ## make the generated tables and pages anew
 	@$(BIN)/python -m docs.tables || true
+	@$(BIN)/python -m docs.methods || true
 
 bench: install
 	@$(BIN)/python -m benchmarks.$(BENCH) $(BENCH_ARGS)
