@@ -1,5 +1,6 @@
 """Networks for tables: sound embeddings, graphs that agree, whole jobs, and what one table teaches another."""
 
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,24 @@ def test_new_columns_change_nothing_at_the_start_and_known_categories_keep_their
     carry(module, before, after, old.backbone().module.state_dict())
     deep = tabular.deep_width(old.identity.card)
     assert torch.allclose(embedded(new, wider)[:, :deep], embedded(old, rows)[:, :deep], atol=1e-5)
+
+
+def test_an_uploaded_csv_becomes_a_model(shop: Workshop) -> None:
+    """As ingestion leaves it: dates as ISO texts, empty cells as nothing, numbers as numbers."""
+    rng = np.random.default_rng(0)
+    start = date(2015, 1, 1)
+    lines = ["age,town,since,price"]
+    for _ in range(300):
+        age, town, day = rng.normal(40, 10), rng.choice(["Ulm", "Bonn", ""]), start + timedelta(int(rng.integers(2000)))
+        season = np.sin(2 * np.pi * day.timetuple().tm_yday / 365)
+        high = (age - 40) / 10 + (town == "Ulm") + 2 * season > 0
+        lines.append(f"{age:.2f},{town},{day:%d.%m.%Y},{'high' if high else 'low'}")
+    result = shop.run(LinearProbe(), shop.data("\n".join(lines).encode()), base_model="tabular_linear")
+    prepare = _made(result).prepare
+    assert isinstance(prepare, TabularPrepare)
+    assert {column.part for column in prepare.numbers if column.name == "since"} >= {"value", "year_sin", "week_cos"}
+    assert [sorted(column.values) for column in prepare.categories] == [["Bonn", "Ulm"]]
+    assert _score(result) > 0.85, "the season decides most, and a plain day number does not tell it"
 
 
 @pytest.mark.parametrize("name", ["tabular_linear", "tabular_mlp"])
