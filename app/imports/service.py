@@ -8,6 +8,7 @@ from app.imports.kinds import kind_of
 from app.imports.schemas import ImportFields
 from core.catalogue import find, is_timm
 from core.contract.base import new_id, now
+from core.contract.base_models import BaseModelCard
 from core.contract.errors import InvalidRequestError
 from core.contract.imports import Import
 from core.settings import Settings
@@ -67,8 +68,18 @@ def _check(file: Uploaded, fields: ImportFields, settings: Settings) -> None:
             hint="Send base_model: a card's id (GET /base-models), or timm:<name>.",
         )
     if not (is_timm(fields.base_model) and _TIMM_NAME.fullmatch(fields.base_model)):
-        find(fields.base_model)
+        _of_images(find(fields.base_model))
     _check_classes(fields.classes, settings.max_classes)
+
+
+def _of_images(card: BaseModelCard) -> None:
+    if card.modality != "image":
+        raise InvalidRequestError(
+            f"Weights for {card.id}, a network for {card.modality} data, cannot be imported.",
+            code="import_unsupported",
+            param="base_model",
+            hint="Only those of networks for images can; a job that starts from it adapts it to your data.",
+        )
 
 
 def _check_classes(classes: list[str] | None, limit: int) -> None:

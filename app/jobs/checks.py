@@ -5,9 +5,9 @@ import re
 from sqlalchemy import Connection
 
 from app.nearest import hint_nearest
-from core.catalogue import find, is_timm
+from core.catalogue import find, is_hf, is_timm
 from core.contract.base_models import BaseModelCard
-from core.contract.datasets import Dataset, Split
+from core.contract.datasets import Dataset, Modality, Split
 from core.contract.errors import ConflictError, GraftError, InvalidRequestError, NotFoundError
 from core.contract.jobs import DEFAULT_BASE_MODELS, JobSpec
 from core.contract.methods import METHODS, FineTune, RankBaseModels
@@ -44,10 +44,9 @@ def check(tx: Connection, tenant: str, spec: JobSpec) -> JobSpec:
         _comparable(source, _ready(tx, tenant, spec.evaluation, "evaluation"))
     name = spec.base_model or DEFAULT_BASE_MODELS[source.modality or "image"]
     card = _base_model(tx, tenant, name)
-    if card is not None:
-        _fits(card, source)
-        if isinstance(spec.method, FineTune):
-            _stage(card, spec.method.freeze)
+    _fits(name, card, source)
+    if card is not None and isinstance(spec.method, FineTune):
+        _stage(card, spec.method.freeze)
     return spec.model_copy(update={"base_model": name})
 
 
@@ -64,19 +63,21 @@ def _candidates(tx: Connection, tenant: str, spec: JobSpec, method: RankBaseMode
     _trainable(tx, tenant, source, ("train",))
     for name in () if method.base_models == "all" else method.base_models:
         try:
-            card = _base_model(tx, tenant, name)
-            if card is not None:
-                _fits(card, source)
+            _fits(name, _base_model(tx, tenant, name), source)
         except GraftError as error:
             error.param = "method.base_models"
             raise
 
 
-def _fits(card: BaseModelCard, source: Dataset) -> None:
-    if card.modality == source.modality:
+def _fits(name: str, card: BaseModelCard | None, source: Dataset) -> None:
+    if card is None:
+        known: Modality | None = "image" if is_timm(name) else "text" if is_hf(name) else None
+    else:
+        known = card.modality
+    if known in (None, source.modality):
         return
     raise ConflictError(
-        f"{card.id} is a base model for {card.modality} data; data set {source.id} is {source.modality}.",
+        f"{name} is a base model for {known} data; data set {source.id} is {source.modality}.",
         code="modalities_differ",
         param="base_model",
         hint="Leave `base_model` out for the default, or choose one from GET /base-models.",
@@ -167,10 +168,10 @@ def _comparable(source: Dataset, evaluation: Dataset) -> None:
 
 
 def _base_model(tx: Connection, tenant: str, name: str) -> BaseModelCard | None:
-    """The card behind the name; None where there is none to look into (timm's own names)."""
+    """The card behind the name; None where there is none to look into (names of timm and of the hub)."""
     if name.startswith("mdl_"):
         return _card_of_model(tx, tenant, name)
-    if is_timm(name) and _TIMM_NAME.fullmatch(name):
+    if is_hf(name) or (is_timm(name) and _TIMM_NAME.fullmatch(name)):
         return None
     return find(name)
 

@@ -19,6 +19,10 @@ class Preparer(Protocol):
     """Turns decoded items (an image, a text, a row) into a network's inputs."""
 
     @property
+    def config(self) -> Prepare:
+        """What it does."""
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the network's inputs."""
 

@@ -90,6 +90,10 @@ class DatasetReader:
             raise _corrupt(item.name)
         return data
 
+    def size(self, index: int) -> int:
+        """Bytes of the item, known without reading it."""
+        return self.manifest.items[index].size
+
     def item(self, index: int) -> Any:
         """The item decoded as its modality says: an upright RGB image, a text, or a row {column: value}."""
         return preparers.decode(self.manifest.modality, self.read(index))

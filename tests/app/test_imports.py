@@ -118,6 +118,8 @@ def test_other_formats_are_refused_with_the_way_to_convert(
         ({}, "missing_field", "base_model"),
         ({"base_model": "resnet19"}, "unknown_base_model", "base_model"),
         ({"base_model": "timm:../../x"}, "unknown_base_model", "base_model"),
+        ({"base_model": "hf:bert-base-uncased"}, "unknown_base_model", "base_model"),
+        ({"base_model": "minilm_l6"}, "import_unsupported", "base_model"),
         ({"base_model": "resnet18", "classes": '["a", 2]'}, "wrong_type", "classes"),
         ({"base_model": "resnet18", "classes": '["a"]'}, "invalid_classes", "classes"),
         ({"base_model": "resnet18", "classes": '["a","a"]'}, "invalid_classes", "classes"),

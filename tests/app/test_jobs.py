@@ -80,6 +80,10 @@ def test_base_models_and_stages_are_checked(client: TestClient, store: Store) ->
     mine = put(store, make_bundle()).model.id
     assert _post(client, source=source, base_model=mine).status_code == 201
     assert _post(client, source=source, base_model="timm:resnet10t").status_code == 201
+    for name in ("hf:../x", "hf:a/b/c"):
+        _refused(_post(client, source=source, base_model=name), 422, "unknown_base_model", "base_model")
+    for name in ("minilm_l6", "hf:bert-base-uncased"):
+        _refused(_post(client, source=source, base_model=name), 409, "modalities_differ", "base_model")
     method = {"name": "fine_tune", "freeze": "layer9"}
     error = _refused(
         _post(client, source=source, base_model="resnet18", method=method), 422, "unknown_stage", "method.freeze"

@@ -114,8 +114,10 @@ def test_names_of_the_hub_are_told_from_cards(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["hf:", "hf:/", "hf:a/", "hf:/a", "hf:../a", "hf:a/..", "hf:a/.b", "hf:a/b/c", "hf:a b", "hf:a\n", "minilm_l6"]
-    + ["hf:" + "a" * 97, "hf:ä", "hf:a/b\0"],
+    [
+        *("hf:", "hf:/", "hf:a/", "hf:/a", "hf:../a", "hf:a/..", "hf:a/.b", "hf:a/b/c", "hf:a b", "hf:a\n"),
+        *("minilm_l6", "hf:" + "a" * 97, "hf:ä", "hf:a/b\0"),
+    ],
 )
 def test_a_name_that_could_leave_its_folder_is_none(name: str) -> None:
     assert not is_hf(name)

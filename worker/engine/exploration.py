@@ -78,6 +78,10 @@ class _Some:
         """One item, decoded."""
         return self.items.collection.reader.item(int(self.items.indices[index]))
 
+    def size(self, index: int) -> int:
+        """Its bytes."""
+        return self.items.collection.reader.size(int(self.items.indices[index]))
+
 
 def features(
     look: Exploration, base: Base, items: Items, *, progress: Progress, wish: ShouldStop

@@ -44,6 +44,9 @@ class Reader(Protocol):
     def item(self, index: int) -> Any:
         """One item, decoded."""
 
+    def size(self, index: int) -> int:
+        """Bytes of one item, known without reading it."""
+
 
 def feature_key(identity: Identity, key: str, device: torch.device | None = None, *, kept: Precision = "fp32") -> str:
     """Name of the features of a data set (`key`: SHA-256 of its manifest) in the cache: whose, by what, how prepared.
@@ -129,11 +132,15 @@ def embed(
 
 
 class _Items:
-    """All readers as one row of network inputs."""
+    """All readers as one row of network inputs; texts from the longest to the shortest, so that little is padded."""
 
     def __init__(self, readers: Sequence[Reader], preparer: Preparer) -> None:
-        self._place = [(reader, index) for reader in readers for index in range(len(reader))]
-        self.preparer = preparer
+        place = [(reader, index) for reader in readers for index in range(len(reader))]
+        self._order: NDArray[np.int64] | None = None
+        if isinstance(preparer.config, TextPrepare):
+            self._order = np.argsort([-reader.size(index) for reader, index in place], kind="stable")
+            place = [place[number] for number in self._order]
+        self._place, self.preparer = place, preparer
 
     def __len__(self) -> int:
         return len(self._place)
@@ -142,6 +149,14 @@ class _Items:
         """Inputs of the items of that span, each (n, …)."""
         place = self._place[span.start : span.stop]
         return self.preparer.collate([self.preparer(reader.item(index)) for reader, index in place])
+
+    def restored(self, rows: Floats) -> Floats:
+        """Figures of the row in the order of the readers."""
+        if self._order is None:
+            return rows
+        found = np.empty_like(rows)
+        found[self._order] = rows
+        return found
 
     def spans(self, size: int, begin: int) -> Iterator[range]:
         """The row from `begin` on, cut into batches."""
@@ -275,4 +290,4 @@ def _gather(
     except SuspendedError:
         shards.offer(found, done, now=True)
         raise
-    return found
+    return items.restored(found)

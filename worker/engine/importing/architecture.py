@@ -60,11 +60,22 @@ def card_of(base_model: str) -> BaseModelCard:
 def _sketch(base_model: str) -> BaseModelCard:
     """A card that is enough to build the network."""
     if not is_timm(base_model):
-        return find(base_model)
+        return _of_images(find(base_model))
     name = base_model.removeprefix(TIMM_PREFIX)
     if not timm.is_model(name):
         timm_.card(base_model)  # says which names are near
     return find("resnet18").model_copy(update={"id": base_model, "builder": "timm", "architecture": name})
+
+
+def _of_images(card: BaseModelCard) -> BaseModelCard:
+    if card.modality == "image":
+        return card
+    raise JobError(
+        f"Weights for {card.id}, a network for {card.modality} data, cannot be imported.",
+        code="import_unsupported",
+        param="base_model",
+        hint="Only those of networks for images can; a job that starts from it adapts it to your data.",
+    )
 
 
 def _weightless(card: BaseModelCard) -> nn.Module:
