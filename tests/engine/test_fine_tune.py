@@ -25,7 +25,9 @@ from worker.engine.heads import Head
 from worker.engine.images import ImageCache, to_inputs
 from worker.engine.loop import Batch
 from worker.engine.methods import fine_tune
-from worker.engine.methods.supervised import HeadTraining, NetworkTraining, optimiser, still_norms
+from worker.engine.methods.supervised import HeadTraining, NetworkTraining, optimiser
+from worker.engine.recipes.objective import Objective
+from worker.engine.recipes.resolve import Facts, resolve
 
 FAST = {"epochs": 2, "batch_size": 16, "augmentation": "none", "early_stop": None}
 
@@ -48,15 +50,19 @@ def tensors(result):
 def training(shop, **options):
     backbone = load_backbone(TINY, weights_dir=shop.weights)
     head = Head(np.zeros((2, backbone.card.width), dtype=np.float32), np.zeros(2, dtype=np.float32))
-    chosen = FineTune(**options)
-    norms = still_norms(chosen, 5000)
-    return backbone, NetworkTraining(backbone, head.as_module(), chosen, "classification", still_norms=norms), chosen
+    chosen = settled(FineTune(**options), backbone.card)
+    objective = Objective("classification", 2, chosen.label_smoothing)
+    return backbone, NetworkTraining(backbone, head.as_module(), chosen, objective), chosen
+
+
+def settled(options, card, items=5000):
+    return resolve(options, Facts("image", "classification", items, card))[0]
 
 
 def one_step(method, options):
     method.head.weight.data.normal_(generator=torch.Generator().manual_seed(0))
     rule = optimiser(method, options)
-    method.train()
+    method.train(1)
     images = torch.randn(4, 3, 160, 160, generator=torch.Generator().manual_seed(1))
     sum(method.loss(Batch((images,), torch.tensor([0, 1, 0, 1]))).values()).backward()
     rule.step()
@@ -89,27 +95,23 @@ def test_statistics_move_only_if_they_may(shop, setting, moves):
     assert all(changed) if moves else not any(changed)
 
 
-def test_auto_keeps_statistics_still_where_they_are_needed_or_items_are_few():
-    assert still_norms(FineTune(), 5000)
-    assert still_norms(FineTune(head_start=False), 999)
-    assert still_norms(FineTune(head_start=False, batch_size=16), 5000)
-    assert not still_norms(FineTune(head_start=False), 1000)
-    assert not still_norms(FineTune(init="scratch"), 50)
-
-
 def test_rates_and_decay_go_where_they_should(shop):
-    _, method, _ = training(shop)
-    rule = optimiser(method, FineTune(head_lr=0.5, backbone_lr=0.25, weight_decay=0.125))
+    backbone, method, _ = training(shop)
+
+    def rule_of(**options):
+        return optimiser(method, settled(FineTune(**options), backbone.card))
+
+    rule = rule_of(head_lr=0.5, backbone_lr=0.25, weight_decay=0.125)
     of = {id(p): group for group in rule.param_groups for p in group["params"]}
     for name, parameter in method.module.named_parameters():
         group = of[id(parameter)]
         assert group["lr"] == (0.25 if name.startswith("backbone.") else 0.5)
         assert group["weight_decay"] == (0.125 if parameter.ndim > 1 else 0.0)
-    scratch = optimiser(method, FineTune(init="scratch", head_lr=0.5, backbone_lr=0.25))
+    scratch = rule_of(init="scratch", head_lr=0.5, backbone_lr=0.25)
     assert {group["lr"] for group in scratch.param_groups} == {0.5}
-    still = optimiser(method, FineTune(backbone_lr=0))
+    still = rule_of(backbone_lr=0.0)
     assert sum(len(group["params"]) for group in still.param_groups) == 2
-    nesterov = optimiser(method, FineTune(optimiser="sgd"))
+    nesterov = rule_of(optimiser="sgd")
     assert nesterov.defaults["nesterov"]
 
 
@@ -178,7 +180,7 @@ def test_without_validation_items_the_last_weights_are_kept(shop):
 
 def test_outputs_that_explode_are_told():
     head = Head(np.ones((2, 3), dtype=np.float32), np.zeros(2, dtype=np.float32))
-    method, labels = HeadTraining(head.as_module(), 0.0, "classification"), np.array([0, 1])
+    method, labels = HeadTraining(head.as_module(), Objective("classification", 2)), np.array([0, 1])
     assert fine_tune.validation(method, np.eye(2, 3, dtype=np.float32), labels, "classification").loss == pytest.approx(
         np.log(2)
     )

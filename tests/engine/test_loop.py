@@ -26,7 +26,7 @@ class Linear:
         self.module = head.as_module()
         self.steps = 0
 
-    def train(self):
+    def train(self, _epoch):
         self.module.train()
 
     def loss(self, batch: Batch):

@@ -29,6 +29,23 @@ NETWORK = FineTune(
     early_stop=None,
 )
 HEAD = FineTune(epochs=4, batch_size=8, augmentation="none", freeze="all", head_start=False, head_lr=0.01)
+# A moving average that validation chooses among, mixtures drawn from torch's generator, a rate for each stage, stages
+# that begin to learn later, a pull to the start.
+RECIPES = FineTune(
+    epochs=3,
+    batch_size=8,
+    augmentation="none",
+    head_lr=0.01,
+    backbone_lr=0.003,
+    freeze="conv1",
+    early_stop=None,
+    ema=0.5,
+    mixup=0.4,
+    layer_decay=0.7,
+    gradual_unfreezing=True,
+    l2_sp=0.01,
+    wise_ft="auto",
+)
 EPOCH = 4  # steps
 
 
@@ -75,7 +92,7 @@ class Ended:
 
 @pytest.fixture(scope="module")
 def unbroken(shop, source):
-    return {method.freeze: Ended.of(shop.run(method, source)) for method in (NETWORK, HEAD)}
+    return {method.freeze: Ended.of(shop.run(method, source)) for method in (NETWORK, HEAD, RECIPES)}
 
 
 @pytest.fixture
@@ -99,7 +116,13 @@ def epochs_said(shop):
 
 @pytest.mark.parametrize(
     ("method", "breaks"),
-    [(NETWORK, [1]), (NETWORK, [3, EPOCH, 2 * EPOCH - 1, 3 * EPOCH]), (HEAD, [7]), (HEAD, [EPOCH, 2 * EPOCH])],
+    [
+        (NETWORK, [1]),
+        (NETWORK, [3, EPOCH, 2 * EPOCH - 1, 3 * EPOCH]),
+        (RECIPES, [5]),
+        (HEAD, [7]),
+        (HEAD, [EPOCH, 2 * EPOCH]),
+    ],
     ids=lambda value: value.freeze if isinstance(value, FineTune) else "-".join(map(str, value)),
 )
 def test_a_suspended_job_ends_like_an_unbroken_one(shop, source, unbroken, steps, method, breaks):
@@ -126,7 +149,7 @@ def test_a_suspended_job_ends_like_an_unbroken_one(shop, source, unbroken, steps
     assert any("Goes on after step" in data["text"] for data in shop.said("message"))
 
 
-@pytest.mark.parametrize("method", [NETWORK, HEAD], ids=["network", "head"])
+@pytest.mark.parametrize("method", [NETWORK, HEAD, RECIPES], ids=["network", "head", "recipes"])
 def test_a_killed_job_goes_on_from_any_checkpoint(shop, source, unbroken, steps, monkeypatch, method):
     """Saved after every step: whichever of the files was the last before the kill, the end is the same."""
     monkeypatch.setattr("worker.engine.checkpoint.RARELY", 0.0)

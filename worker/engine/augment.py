@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from core.contract.prepare import ImagePrepare
+from worker.engine.recipes.rand_augment import rand_augment
 
 Pixels = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -27,6 +28,8 @@ class Recipe:
     flip: bool
     jitter: float
     """Brightness, contrast and saturation are scaled by factors in [1 - jitter, 1 + jitter]."""
+    operations: bool = False
+    """Whether RandAugment works on the crop."""
 
 
 def recipe(name: str, *, horizontal_flip: bool) -> Recipe | None:
@@ -35,6 +38,8 @@ def recipe(name: str, *, horizontal_flip: bool) -> Recipe | None:
         return Recipe(scale=(0.75, 1.0), ratio=1.1, flip=False, jitter=0.0)
     if name == "standard":
         return Recipe(scale=(0.35, 1.0), ratio=4 / 3, flip=horizontal_flip, jitter=0.3)
+    if name == "rand_augment":
+        return Recipe(scale=(0.35, 1.0), ratio=4 / 3, flip=horizontal_flip, jitter=0.0, operations=True)
     return None
 
 
@@ -61,6 +66,8 @@ def draw(
     view = np.asarray(image.resize((config.size, config.size), _RESAMPLING[config.interpolation], box=box))
     flipped = recipe.flip and rng.random() < 0.5
     factors = rng.uniform(1 - recipe.jitter, 1 + recipe.jitter, 3).astype(np.float32)
+    if recipe.operations:
+        view = rand_augment(view, rng)
     return np.ascontiguousarray(view[:, ::-1]) if flipped else view, factors
 
 

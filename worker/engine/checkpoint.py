@@ -52,6 +52,7 @@ class Header(Record):
     at: Position
     best_loss: float | None
     best_epoch: float | None
+    best_averaged: bool = False
     groups: list[dict[str, Any]]
     scaler: dict[str, float]
 
@@ -125,6 +126,7 @@ def describe(training: Training, belongs: dict[str, Any]) -> Header:
         at=training.at,
         best_loss=None if keeper is None else keeper.best,
         best_epoch=None if keeper is None else keeper.at,
+        best_averaged=keeper is not None and keeper.averaged,
         groups=training.groups(),
         scaler=training.scaler.state_dict(),
     )
@@ -273,5 +275,6 @@ def take(header: Header, tensors: Mapping[str, Tensor], training: Training) -> N
     training.at = header.at
     if training.keeper is not None and header.best_loss is not None and header.best_epoch is not None:
         training.keeper.best, training.keeper.at = header.best_loss, header.best_epoch
+        training.keeper.averaged = header.best_averaged
     if training.scaler.is_enabled() and header.scaler:
         training.scaler.load_state_dict(header.scaler)

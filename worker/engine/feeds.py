@@ -23,6 +23,14 @@ from worker.engine.prepared import PreparedItems
 Floats = NDArray[np.float32]
 
 
+Part = Callable[[NDArray[np.int64]], NDArray[np.int64]]
+"""What of a batch, by its positions, is wanted here."""
+
+
+def _whole(positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    return positions
+
+
 def shuffled(items: int, batch_size: int, seed: Sequence[int]) -> list[NDArray[np.int64]]:
     """Positions 0 … items - 1 in random order, in batches of nearly the same size, none above `batch_size`."""
     order = np.random.default_rng(seed).permutation(items)
@@ -53,27 +61,28 @@ def image_feed(
     pool: ThreadPoolExecutor,
     ahead: int,
     check: Callable[[], None] = lambda: None,
+    part: Part = _whole,
 ) -> Feed:
     """Batches of images (n, 3, S, S), augmented by `recipe`; without one they are as `prepare` makes them.
 
-    `check` is called while a batch is awaited, and may raise.
+    `check` is called while a batch is awaited, and may raise. `part` takes what is wanted here of each batch.
     """
     labels = torch.from_numpy(images.items.labels)
 
     def feed(epoch: int, skip: int = 0) -> Iterator[Batch]:
-        def make(part: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor | None]:
+        def make(chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor | None]:
             if recipe is None:
-                return _stack([images.centre(int(i)) for i in part]), labels[part], None
+                return _stack([images.centre(int(i)) for i in chosen]), labels[chosen], None
             views, factors = zip(
                 *(
                     augment.draw(images.whole(i), images.config, recipe, np.random.default_rng((seed, epoch, i)))
-                    for i in map(int, part)
+                    for i in map(int, chosen)
                 ),
                 strict=True,
             )
-            return _stack(views), labels[part], torch.from_numpy(np.stack(factors)) if recipe.jitter else None
+            return _stack(views), labels[chosen], torch.from_numpy(np.stack(factors)) if recipe.jitter else None
 
-        parts = shuffled(len(images.items), batch_size, (seed, epoch))[skip:]
+        parts = map(part, shuffled(len(images.items), batch_size, (seed, epoch))[skip:])
         for pixels, truth, factors in in_order(pool, make, parts, ahead=ahead, check=check):
             yield Batch((_on_device(pixels, factors, images, device),), truth.to(device, non_blocking=True))
 
@@ -89,13 +98,14 @@ def item_feed(
     pool: ThreadPoolExecutor,
     ahead: int,
     check: Callable[[], None] = lambda: None,
+    part: Part = _whole,
 ) -> Feed:
-    """Batches of texts or rows as their preparation makes them."""
+    """Batches of texts or rows as their preparation makes them; `part` takes what is wanted here of each."""
     labels = torch.from_numpy(items.items.labels)
 
     def feed(epoch: int, skip: int = 0) -> Iterator[Batch]:
-        parts = shuffled(len(items.items), batch_size, (seed, epoch))[skip:]
-        made = in_order(pool, lambda part: (items.load(part), labels[part]), parts, ahead=ahead, check=check)
+        parts = map(part, shuffled(len(items.items), batch_size, (seed, epoch))[skip:])
+        made = in_order(pool, lambda chosen: (items.load(chosen), labels[chosen]), parts, ahead=ahead, check=check)
         for inputs, truth in made:
             yield Batch(items.finish(inputs, device), truth.to(device, non_blocking=True))
 

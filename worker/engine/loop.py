@@ -17,7 +17,9 @@ from worker.engine.checkpoint import Checkpoints
 from worker.engine.door import SuspendedError
 from worker.engine.heads import Head
 from worker.engine.memory import AtATime
-from worker.engine.state import Keeper, Position, Training
+from worker.engine.recipes.distributed import Team
+from worker.engine.recipes.ema import Average
+from worker.engine.state import Keeper, Position, Training, follow
 from worker.engine.steps import Wishes
 
 CLIP = 5.0  # largest norm of the gradient: ordinary steps stay below it
@@ -42,8 +44,8 @@ class Method(Protocol):
     def module(self) -> nn.Module:
         """All that is trained and all that has state; the best state is kept and put back."""
 
-    def train(self) -> None:
-        """Set the parts to training mode, frozen ones to evaluation mode."""
+    def train(self, epoch: int) -> None:
+        """Set the parts to training mode, those that are frozen in this epoch (from 1) to evaluation mode."""
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Named losses, each a scalar, the mean over the batch's items; their sum is minimised."""
@@ -83,6 +85,8 @@ class Plan:
     patience: int | None
     autocast: torch.dtype | None = None
     """Type of mixed precision; None trains in float32."""
+    ema: float | None = None
+    """Decay of the moving average of the weights that is validated, too; None keeps none."""
     remedy: str = "Lower `head_lr` and `backbone_lr`, or lengthen `warmup`."
     """What to do when the loss stops being a number."""
 
@@ -96,6 +100,8 @@ class Outcome:
     """Epoch whose weights were kept (0: those it started with); None where nothing could be validated."""
     best_loss: float = math.inf
     """Its validation loss."""
+    averaged: bool = False
+    """Whether these are the moving average of the weights."""
     stopped: bool = False
     """Ended by the user's wish."""
 
@@ -124,13 +130,17 @@ def train(
     say: Callable[[CurvePoint], None] = lambda _point: None,
     tell: Callable[[str], None] = lambda _text: None,
     progress: Callable[[int, float, float], None] = lambda _epoch, _share, _eta: None,
+    team: Team | None = None,
 ) -> Outcome:
     """Train, and leave the method with the best weights seen on validation, those it started with included.
 
     Goes on where an earlier attempt was saved, if there is such a checkpoint, and saves its own state now and then.
     `say` gets a point after every epoch, `progress` (epoch, share done, seconds left) after every step, `tell` what
-    the user should know. Raises `JobError` `non_finite_loss` and `out_of_memory`, `CancelledError` when the job is not
-    wanted any more, and `SuspendedError`, its state saved, when it is to go on elsewhere.
+    the user should know. With a `team` each of its processes calls this with its part of the batches, and only that of
+    rank 0 validates and saves; the others follow it until it is done.
+
+    Raises `JobError` `non_finite_loss` and `out_of_memory`, `CancelledError` when the job is not wanted any more, and
+    `SuspendedError`, its state saved, when it is to go on elsewhere.
     """
     training = Training(
         method.module,
@@ -140,19 +150,25 @@ def train(
         keeper=None if validate is None else Keeper(method.module),
         epochs=plan.epochs,
         steps_per_epoch=plan.steps_per_epoch,
+        average=None if plan.ema is None else Average(method.module, plan.ema),
     )
     checkpoints.restore(training)
-    run = _Run(method, training, plan, wishes, checkpoints, progress=progress, tell=tell)
+    if team is not None:
+        follow(team, training)
+    run = _Run(method, training, plan, wishes, checkpoints, progress=progress, tell=tell, team=team)
     outcome = Outcome()
     try:
         _epochs(training, run, feed, validate=validate, patience=plan.patience, say=say)
     except SuspendedError:
         checkpoints.save(training)
         raise
+    if team is not None and team.rank == 0 and training.step_is_due:
+        team.go_on(False)
     outcome.curve, outcome.stopped = training.at.curve, wishes.stopped
     if training.keeper is not None:
         training.keeper.restore()
         outcome.best_epoch, outcome.best_loss = training.keeper.at, training.keeper.best
+        outcome.averaged = training.keeper.averaged
     return outcome
 
 
@@ -176,18 +192,32 @@ def _epochs(
         if at.done == 0:
             break
         x = training.epochs_done
-        found = validate() if validate is not None else None
+        run.settle()
+        found = _validated(training, validate, x)
         loss = at.loss / max(at.items, 1)
         _note(at, found.point(x, loss) if found else CurvePoint(x=x, train_loss=loss), say)
-        if found is not None and keeper is not None:
-            keeper.offer(found.loss, x)
-            if patience is not None and x - keeper.at >= patience:
-                break
+        if keeper is not None and patience is not None and x - keeper.at >= patience:
+            break
         if run.wishes.stopped:
             break
         at.next_epoch()
         if at.epoch <= training.epochs:
             run.checkpoints.keep(training)
+
+
+def _validated(training: Training, validate: Callable[[], Validation] | None, x: float) -> Validation | None:
+    """How well the weights do, or their moving average where that is better; the best so far are kept."""
+    keeper, average = training.keeper, training.average
+    if validate is None or keeper is None:
+        return None
+    found = validate()
+    keeper.offer(found.loss, x)
+    if average is not None:
+        with average.inside():
+            other = validate()
+            keeper.offer(other.loss, x, averaged=True)
+        found = other if other.loss < found.loss else found
+    return found
 
 
 def _note(at: Position, point: CurvePoint, say: Callable[[CurvePoint], None]) -> None:
@@ -208,7 +238,9 @@ class _Run:
         *,
         progress: Callable[[int, float, float], None],
         tell: Callable[[str], None],
+        team: Team | None = None,
     ) -> None:
+        self.team = team
         self.method, self.training, self.plan, self.wishes = method, training, plan, wishes
         self.checkpoints, self.progress, self.tell = checkpoints, progress, tell
         self.peaks = [group["lr"] for group in training.optimiser.param_groups]
@@ -220,13 +252,13 @@ class _Run:
     def epoch(self, batches: Iterator[Batch]) -> None:
         """The rest of one epoch, or of it what the user wants."""
         training, at = self.training, self.training.at
-        self.method.train()
+        self.method.train(at.epoch)
         for batch in batches:
-            if self.wishes.stop():
+            if not self._wanted():
                 break
-            loss = self._descend(batch)
-            at.loss += loss * len(batch.labels)
-            at.items += len(batch.labels)
+            loss, items = self._descend(batch)
+            at.loss += loss * items
+            at.items += items
             at.done += 1
             at.seconds = time.monotonic() - self.begun
             share = at.step / training.steps
@@ -234,13 +266,29 @@ class _Run:
             if at.done < training.steps_per_epoch:  # else once it is validated, too
                 self.checkpoints.keep(training)
 
-    def _descend(self, batch: Batch) -> float:
-        """One step; returns the batch's mean loss."""
-        training, at = self.training, self.training.at
+    def _wanted(self) -> bool:
+        """Whether to do one more step: what the user wants, or what rank 0 says."""
+        if self.team is not None and self.team.rank > 0:
+            self.wishes.stopped |= not self.team.go_on()
+            return not self.wishes.stopped
+        if self.wishes.stop():
+            return False
+        return self.team is None or self.team.go_on()
+
+    def settle(self) -> None:
+        """At the end of an epoch: running statistics are those of all processes together."""
+        if self.team is not None and not self.wishes.stopped:
+            self.team.average_buffers(self.method.module)
+
+    def _descend(self, batch: Batch) -> tuple[float, int]:
+        """One step; returns the batch's mean loss, and its items."""
+        training, at, items = self.training, self.training.at, len(batch.labels)
         factor = rate(at.step, training.steps, self.plan.warmup)
         for group, peak in zip(training.optimiser.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
         loss = self.sizes.attempt(len(batch.labels), lambda size: self._gradients(batch, size))
+        if self.team is not None:
+            loss, items = self._together(self.team, loss, items)
         # torch does not type the scaler's arguments
         scaler: Any = training.scaler
         with self.sizes.fatal(len(batch.labels)):
@@ -252,7 +300,21 @@ class _Run:
             scaler.step(training.optimiser)
             scaler.update()
         at.step += 1
-        return loss
+        if training.average is not None:
+            training.average.update(at.step)
+        return loss, items
+
+    def _together(self, team: Team, loss: float, items: int) -> tuple[float, int]:
+        """Make the gradients those of the whole batch; returns its mean loss, and its items."""
+        count = team.total(items)
+        for parameter in self.training.parameters:
+            if parameter.grad is not None:
+                parameter.grad.mul_(items / count)
+        team.add_gradients(self.training.parameters)
+        loss = team.total(loss * items / count)
+        if not math.isfinite(loss):
+            raise self._diverged("loss", {"loss": str(loss)})
+        return loss, int(count)
 
     def _gradients(self, batch: Batch, size: int) -> float:
         """Add up the gradients of the batch in parts of at most `size` items; returns its mean loss."""
@@ -265,7 +327,7 @@ class _Run:
                 losses = self.method.loss(Batch(tuple(inputs), labels))
             loss = torch.stack(list(losses.values())).sum() * (len(labels) / count)
             value = float(loss.detach())
-            if not math.isfinite(value):
+            if not math.isfinite(value) and self.team is None:
                 raise self._diverged("loss", {name: str(float(part.detach())) for name, part in losses.items()})
             scaled: Any = self.training.scaler.scale(loss)
             scaled.backward()

@@ -47,10 +47,15 @@ def loss(
 ) -> Tensor:
     """Mean cross entropy, binary cross entropy or half squared error.
 
-    `weights` (C,) weighs classes: of the truth for `classification`, of the positives for `multi_label`.
+    `weights` (C,) weighs classes: of the truth for `classification`, of the positives for `multi_label`. Targets of
+    `classification` may be probabilities, too: float (n, C).
     """
     if problem == "classification":
-        return functional.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing)
+        if weights is None:
+            return functional.cross_entropy(logits, targets, label_smoothing=smoothing)
+        # Over the number of items, not the sum of their weights: so the parts of a batch add up to the whole.
+        total = functional.cross_entropy(logits, targets, weights, label_smoothing=smoothing, reduction="sum")
+        return total / len(targets)
     if problem == "multi_label":
         soft = targets * (1 - smoothing) + smoothing / 2
         return functional.binary_cross_entropy_with_logits(logits, soft, pos_weight=weights)

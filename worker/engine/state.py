@@ -1,5 +1,6 @@
 """All that a training is at one moment: weights, the best ones so far, what the optimiser knows, how far it is."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from core.contract.reports import CurvePoint
+from worker.engine.recipes.distributed import Team
+from worker.engine.recipes.ema import Average
 
 _CUDA_RNG_BYTES = 16  # seed and offset of Philox
 
@@ -48,13 +51,15 @@ class Keeper:
         self._module = module
         self.best = math.inf
         self.at = 0.0
+        self.averaged = False
+        """Whether it is the moving average's state."""
         self.state: dict[str, Tensor] = {}
 
-    def offer(self, loss: float, at: float) -> None:
+    def offer(self, loss: float, at: float, *, averaged: bool = False) -> None:
         """Keep the present state if its loss is the least so far (or the first)."""
         if self.state and not (loss < self.best or math.isnan(self.best)):
             return
-        self.best, self.at = loss, at
+        self.best, self.at, self.averaged = loss, at, averaged
         self.state = {name: tensor.detach().clone() for name, tensor in self._module.state_dict().items()}
 
     def restore(self) -> None:
@@ -75,12 +80,20 @@ class Training:
     epochs: int
     """How many are planned, of `steps_per_epoch` steps each."""
     steps_per_epoch: int
+    average: Average | None = None
+    """The moving average of the weights, where one is kept."""
     at: Position = field(default_factory=Position)
 
     @property
     def steps(self) -> int:
         """How many are planned in all."""
         return self.epochs * self.steps_per_epoch
+
+    @property
+    def step_is_due(self) -> bool:
+        """Whether the plan has another step."""
+        at = self.at
+        return at.epoch < self.epochs or (at.epoch == self.epochs and at.done < self.steps_per_epoch)
 
     @property
     def epochs_done(self) -> float:
@@ -99,10 +112,12 @@ class Training:
         ]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor by its name in a checkpoint: `model.*`, `best.*`, `optimiser.<number>.*`, `rng.*`."""
+        """Every tensor by its name in a checkpoint: `model.*`, `best.*`, `average.*`, `optimiser.<n>.*`, `rng.*`."""
         found = {f"model.{name}": tensor for name, tensor in self.module.state_dict().items()}
         if self.keeper is not None:
             found |= {f"best.{name}": tensor for name, tensor in self.keeper.state.items()}
+        if self.average is not None:
+            found |= {f"average.{name}": tensor for name, tensor in self.average.state.items()}
         for number, parameter in enumerate(self.parameters):
             known = self.optimiser.state.get(parameter, {})
             found |= {f"optimiser.{number}.{name}": value for name, value in known.items() if isinstance(value, Tensor)}
@@ -119,6 +134,8 @@ class Training:
         found = {f"model.{name}": tensor for name, tensor in self.module.state_dict().items()}
         if self.keeper is not None:
             found |= {f"best.{name}": tensor for name, tensor in self.module.state_dict().items()}
+        if self.average is not None:
+            found |= {f"average.{name}": tensor for name, tensor in self.module.state_dict().items()}
         for number, parameter in enumerate(self.parameters):
             if isinstance(self.optimiser, torch.optim.SGD):
                 found[f"optimiser.{number}.momentum_buffer"] = parameter.detach()
@@ -139,6 +156,8 @@ class Training:
         self.module.load_state_dict(parts["model"])
         if self.keeper is not None:
             self.keeper.state = {name: _alike(tensor, own[name]) for name, tensor in parts["best"].items()}
+        if self.average is not None:
+            self.average.state = {name: _alike(tensor, own[name]) for name, tensor in parts["average"].items()}
         parameters = self.parameters
         for name, tensor in parts.get("optimiser", {}).items():
             number, _, what = name.partition(".")
@@ -153,3 +172,21 @@ class Training:
 def _alike(tensor: Tensor, like: Tensor) -> Tensor:
     """A copy on the device and in the memory format of `like`: other strides would round otherwise."""
     return torch.empty_like(like, requires_grad=False).copy_(tensor)
+
+
+def follow(team: Team, training: Training) -> None:
+    """Give every process of a team the state of rank 0's, but for the random generator: each draws its own."""
+    training.at = Position.model_validate_json(team.text(training.at.model_dump_json()))
+    scale = json.loads(team.text(json.dumps(training.scaler.state_dict())))
+    if scale:
+        training.scaler.load_state_dict(scale)
+    team.same(training.module.state_dict().values())
+    moved = [name for name in training.tensors() if name.startswith("optimiser.")]
+    names = json.loads(team.text(json.dumps(moved)))
+    parameters, expected = training.parameters, training.expected()
+    for name in names:
+        _, number, what = name.split(".", 2)
+        state = training.optimiser.state.setdefault(parameters[int(number)], {})
+        team.same([state.setdefault(what, torch.zeros_like(expected[name]))])
+    if team.rank > 0:
+        torch.manual_seed(torch.initial_seed() + team.rank)

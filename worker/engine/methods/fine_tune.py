@@ -7,7 +7,6 @@ that the user could have had without training stays a candidate: if it is better
 
 import copy
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
@@ -18,25 +17,28 @@ import torch
 from core.contract.datasets import Problem
 from core.contract.errors import JobError
 from core.contract.methods import FineTune, LinearProbe
-from core.contract.prepare import ImagePrepare
+from core.contract.methods.fine_tune import misfit
 from core.contract.reports import CurvePoint
-from worker.engine import augment, loop
+from worker.engine import loop
 from worker.engine.backbones import Base
 from worker.engine.calibration import calibrated_nll
 from worker.engine.data import Items
-from worker.engine.feeds import Floats, embed_all, feature_feed, image_feed, item_feed, source
+from worker.engine.feeds import Floats, embed_all, feature_feed, source
 from worker.engine.heads import Head
-from worker.engine.images import ImageCache
 from worker.engine.loading import workers
 from worker.engine.loop import Feed, Plan, Validation
 from worker.engine.memory import AtATime
 from worker.engine.methods import linear_probe
-from worker.engine.methods.supervised import HeadTraining, NetworkTraining, move, optimiser, still_norms
-from worker.engine.prepared import PreparedItems
+from worker.engine.methods.network import Course, Orders, follow, plan, repeatable
+from worker.engine.methods.supervised import HeadTraining, move, optimiser
 from worker.engine.problems import Targets, score
+from worker.engine.recipes import distributed, lora, wise
+from worker.engine.recipes.objective import Objective
+from worker.engine.recipes.resolve import Facts, Settled, resolve
 from worker.engine.task import Task, Trained
 
 REMEDY = "Lower `head_lr` and `backbone_lr`, or lengthen `warmup`."
+Validate = Callable[[], Validation]
 
 
 def needs_features(options: FineTune) -> bool:
@@ -48,32 +50,49 @@ def check(options: FineTune, base: Base) -> None:
     """Refuse options that do not fit the base model: `JobError` `unknown_stage` or `invalid_options`."""
     if options.freeze not in {"none", "all", *base.identity.card.stages}:
         base.backbone().frozen(options.freeze)  # says what its stages are
-    if options.init == "scratch" and options.freeze != "none":
-        raise JobError(
-            "A network that starts from random weights cannot be frozen.",
-            code="invalid_options",
-            param="method.freeze",
-            hint="Set `freeze` to `none`, or `init` to `pretrained`.",
-        )
+    found = misfit(options, base.identity.card.modality)
+    if found is not None:
+        raise JobError(found.message, code="invalid_options", param=f"method.{found.field}", hint=found.hint)
 
 
 def _frozen(options: FineTune) -> bool:
     """Whether the head alone is trained, on items that never change: cached features will do."""
-    return options.freeze == "all" and options.augmentation == "none"
+    return options.freeze == "all" and options.augmentation in {"none", "auto"} and options.init == "pretrained"
 
 
 def run(task: Task) -> Trained:
     """Train; the result has a backbone of its own unless the base model came out unchanged."""
-    options = task.options
-    assert isinstance(options, FineTune)
-    with _repeatable(task.seed, task.device):
+    assert isinstance(task.options, FineTune)
+    with repeatable(task.seed, task.device):
+        probe = _probe(task, task.data.train, LinearProbe()) if _probed(task.options) else None
+        options, reasons = resolve(task.options, _facts(task, probe))
+        if _frozen(options):
+            options = options.model_copy(update={"devices": 1})  # seconds, and no network
+        task.sink("resolved", {"method": options.model_dump(mode="json")})
         head = _first_head(task, options)
-        if _frozen(options) and options.init == "pretrained":
-            return _train_head(task, options, head)
-        return _train_network(task, options, head)
+        train = _train_head if _frozen(options) else _train_network
+        trained = train(task, options, head)
+    notes = [*trained.notes, " ".join(["What was left to the data:", *reasons])] if reasons else trained.notes
+    return replace(trained, options=options.model_dump(mode="json") | trained.options, notes=notes)
 
 
-def _first_head(task: Task, options: FineTune) -> Head:
+def _facts(task: Task, probe: linear_probe.Fitted | None) -> Facts:
+    data, counts = task.data, task.data.train.labels
+    if data.problem == "classification":
+        counts = np.bincount(counts, minlength=data.outputs)
+    return Facts(
+        modality=data.source.modality,
+        problem=data.problem,
+        train_items=len(data.train),
+        card=task.base.identity.card,
+        class_counts=() if data.problem == "regression" else tuple(map(int, np.atleast_2d(counts).sum(axis=0))),
+        device=task.device.type,
+        gpus=torch.cuda.device_count() if task.device.type == "cuda" else 0,
+        probe=None if probe is None else score(data.problem, probe.out_of_fold, data.train.labels),
+    )
+
+
+def _first_head(task: Task, options: Settled) -> Head:
     """A logistic (or, but for classification, ridge) regression on the frozen features, or small random weights.
 
     Ridge and standardised features may win by large weights on directions in which the features hardly vary; the first
@@ -105,9 +124,14 @@ def _probe(task: Task, items: Items, options: LinearProbe) -> linear_probe.Fitte
     )
 
 
-def _train_head(task: Task, options: FineTune, head: Head) -> Trained:
+def _objective(task: Task, options: Settled) -> Objective:
     data = task.data
-    method = HeadTraining(head.as_module().to(task.device), options.label_smoothing, data.problem)
+    return Objective.of(options, data.problem, data.train.labels, data.outputs)
+
+
+def _train_head(task: Task, options: Settled, head: Head) -> Trained:
+    data = task.data
+    method = HeadTraining(head.as_module().to(task.device), _objective(task, options).to(task.device))
     feed = feature_feed(
         task.features(data.train),
         data.train.labels,
@@ -117,109 +141,99 @@ def _train_head(task: Task, options: FineTune, head: Head) -> Trained:
     )
     seen = task.features(data.validation) if len(data.validation) else None
 
-    def validate() -> Validation:
+    def measure() -> Validation:
         assert seen is not None
         return validation(method, seen, data.validation.labels, data.problem, _remedy(options))
 
-    outcome = _loop(task, options, method, feed, validate=None if seen is None else validate)
-    return _trained(task, options, method, outcome)
+    validate = None if seen is None else measure
+    begin = _state(method, options)
+    ahead = plan(options, len(data.train), None, _remedy(options))
+    outcome = _loop(task, method, feed, ahead, validate=validate, rule=optimiser(method, options))
+    share = _between(method, begin, options, outcome, validate)
+    return _trained(task, options, method, outcome, share)
 
 
-def _train_network(task: Task, options: FineTune, head: Head) -> Trained:
+def _train_network(task: Task, options: Settled, head: Head) -> Trained:
     data, backbone = task.data, copy.deepcopy(task.base.backbone())  # others may still want the frozen one
-    still = still_norms(options, len(data.train))
-    method = NetworkTraining(backbone, head.as_module(), options, data.problem, still_norms=still)
-    move(method.module, task.device)
-    precision = _precision(options, task.device)
+    begin = _network_state(backbone.module, head, options)
+    if options.lora_rank:
+        lora.add_lora(backbone.module, options.lora_rank, options.lora_alpha, 0.0)
+    course = Course(
+        backbone, head, options, _objective(task, options), task.seed, task.threads, len(data.train), _remedy(options)
+    )
+    ahead = course.plan(task.device)
     sizes = AtATime(task.device, say=lambda before, now: task.steps.say(_fewer(before, now)))
-    with workers(task.threads, "augment") as pool:
-        feed = _feed(task, options, pool)
+    with workers(task.threads, "augment") as pool, _team(task, course) as team:
+        method = course.method(task.device)
         seen = source(data.validation, backbone, share=0.1)
 
-        def validate() -> Validation:
+        def measure() -> Validation:
             embedding = embed_all(
                 backbone.module,
                 seen,
                 device=task.device,
                 pool=pool,
-                autocast=precision,
+                autocast=ahead.autocast,
                 check=task.wishes.check,
                 sizes=sizes,
             )
             return validation(method, embedding, data.validation.labels, data.problem, _remedy(options))
 
-        outcome = _loop(
-            task, options, method, feed, validate=validate if len(data.validation) else None, precision=precision
-        )
+        feed = course.feed(data.train, task.device, pool, task.wishes.check, team)
+        validate = measure if len(data.validation) else None
+        outcome = _loop(task, method, feed, ahead, validate=validate, rule=optimiser(method, options), team=team)
+        if options.lora_rank:
+            lora.merge(backbone.module)
+        share = _between(method, begin, options, outcome, validate)
     move(method.module, torch.device("cpu"))
     method.module.eval()
-    trained = _trained(task, options, method, outcome)
+    trained = _trained(task, options, method, outcome, share)
     kept = options.freeze == "all" or outcome.best_epoch == 0  # then the network is as it was
     return replace(trained, backbone=None if kept else backbone)
 
 
-def _feed(task: Task, options: FineTune, pool: ThreadPoolExecutor) -> Feed:
-    """Batches of training items: augmented images, or texts and rows as they are."""
-    train, config = task.data.train, task.base.identity.card.prepare
-    ahead, check = task.threads + 1, task.wishes.check
-    if not isinstance(config, ImagePrepare):
-        return item_feed(
-            PreparedItems(train, task.base.preparer(), share=0.4),
-            batch_size=options.batch_size,
-            seed=task.seed,
-            device=task.device,
-            pool=pool,
-            ahead=ahead,
-            check=check,
-        )
-    return image_feed(
-        ImageCache(train, config, share=0.4),
-        augment.recipe(options.augmentation, horizontal_flip=options.horizontal_flip),
-        batch_size=options.batch_size,
-        seed=task.seed,
-        device=task.device,
-        pool=pool,
-        ahead=ahead,
-        check=check,
-    )
+@contextmanager
+def _team(task: Task, course: Course) -> Iterator[distributed.Team | None]:
+    """The processes that train together, where there are several."""
+    if course.processes == 1:
+        yield None
+        return
+    task.steps.say(f"Trains in {course.processes} processes, each with its part of every batch.")
+    orders = Orders.of(course, task.data.train, task.device)
+    with distributed.team(course.processes, task.device, follow, orders, check=task.wishes.check) as found:
+        yield found
 
 
-def _trained(task: Task, options: FineTune, method: loop.Method, outcome: loop.Outcome) -> Trained:
+def _trained(task: Task, options: Settled, method: loop.Method, outcome: loop.Outcome, share: float | None) -> Trained:
     """What training came to. Whether that is better than a linear probe is for the contest of the arms to say."""
-    notes = _story(outcome, options)
-    return Trained(task.data, _finite(method, _remedy(options)), curve=outcome.curve, notes=notes)
+    notes = _story(outcome, options, share)
+    found: dict[str, object] = {} if share is None else {"wise_ft": share}
+    head = _finite(method, _remedy(options))
+    return Trained(task.data, head, curve=outcome.curve, options=found, notes=notes)
 
 
 def _loop(
     task: Task,
-    options: FineTune,
     method: loop.Method,
     feed: Feed,
+    ahead: Plan,
     *,
-    validate: Callable[[], Validation] | None,
-    precision: torch.dtype | None = None,
+    validate: Validate | None,
+    rule: torch.optim.Optimizer,
+    team: distributed.Team | None = None,
 ) -> loop.Outcome:
-    plan = Plan(
-        epochs=options.epochs,
-        steps_per_epoch=-(-len(task.data.train) // options.batch_size),
-        warmup=options.warmup,
-        patience=options.early_stop,
-        autocast=precision,
-        remedy=_remedy(options),
-    )
-
     def say(point: CurvePoint) -> None:
         figures = {name: value for name, value in point.model_dump(exclude={"x"}).items() if value is not None}
         task.sink("metric", {"epoch": point.x, **figures})
 
     def progress(epoch: int, share: float, eta: float) -> None:
-        task.steps.progress("train", share, epoch=epoch, epochs=options.epochs, eta_seconds=eta)
+        task.steps.progress("train", share, epoch=epoch, epochs=ahead.epochs, eta_seconds=eta)
 
     return loop.train(
         method,
         feed,
-        optimiser(method, options),
-        plan,
+        rule,
+        ahead,
         device=task.device,
         validate=validate,
         wishes=task.wishes,
@@ -227,7 +241,39 @@ def _loop(
         say=say,
         tell=task.steps.say,
         progress=progress,
+        team=team,
     )
+
+
+def _state(method: loop.Method, options: Settled) -> wise.State:
+    """The weights before training, where they are wanted later."""
+    return {} if options.wise_ft is None else wise.copied(method.module)
+
+
+def _network_state(backbone: torch.nn.Module, head: Head, options: Settled) -> wise.State:
+    module = torch.nn.ModuleDict({"backbone": backbone, "head": head.as_module()})
+    return {} if options.wise_ft is None else wise.copied(module)
+
+
+def _between(
+    method: loop.Method, begin: wise.State, options: Settled, outcome: loop.Outcome, validate: Validate | None
+) -> float | None:
+    """Put weights between those before and after training into the method, if that is wanted; returns the share."""
+    if options.wise_ft is None or outcome.best_epoch == 0:
+        return None
+    shares = wise.SHARES if options.wise_ft == "auto" else (options.wise_ft,)
+    if validate is None:
+        share = 1.0 if options.wise_ft == "auto" else options.wise_ft
+        method.module.load_state_dict(wise.between(begin, method.module.state_dict(), share))
+        return share
+    best = (outcome.best_loss, 1.0) if options.wise_ft == "auto" else (float("inf"), 1.0)
+    end = wise.copied(method.module)
+    for share in shares:
+        method.module.load_state_dict(wise.between(begin, end, share))
+        best = min(best, (validate().loss, share))
+    method.module.load_state_dict(wise.between(begin, end, best[1]))
+    outcome.best_loss = best[0]
+    return best[1]
 
 
 def validation(
@@ -242,7 +288,7 @@ def validation(
     return Validation(calibrated_nll(logits, labels, problem), score(problem, logits, labels), problem)
 
 
-def _story(outcome: loop.Outcome, options: FineTune) -> list[str]:
+def _story(outcome: loop.Outcome, options: Settled, share: float | None) -> list[str]:
     last = outcome.curve[-1].x if outcome.curve else 0
     notes = []
     if outcome.stopped:
@@ -252,7 +298,10 @@ def _story(outcome: loop.Outcome, options: FineTune) -> list[str]:
     if outcome.best_epoch is None:
         notes.append("There are no validation items, so the weights of the last step were kept.")
     else:
-        notes.append(f"The best weights on validation are those after epoch {outcome.best_epoch:.3g}.")
+        what = "moving average of the weights" if outcome.averaged else "weights"
+        notes.append(f"The best on validation is the {what} after epoch {outcome.best_epoch:.3g}.")
+    if share is not None:
+        notes.append(f"The weights lie between those before training and these, at {share:g} of the way (WiSE-FT).")
     return notes
 
 
@@ -267,7 +316,7 @@ def _diverged(what: str, remedy: str) -> JobError:
     return JobError(what, code="non_finite_loss", param="method", hint=remedy)
 
 
-def _remedy(options: FineTune) -> str:
+def _remedy(options: Settled) -> str:
     """What to do when the loss stops being a number, with the values that made it so."""
     return (
         f"Lower `head_lr` (it was {options.head_lr:g}) and `backbone_lr` ({options.backbone_lr:g}), or lengthen "
@@ -277,21 +326,3 @@ def _remedy(options: FineTune) -> str:
 
 def _fewer(before: int, now: int) -> str:
     return f"Out of memory with {before} images at a time in validation: goes on with {now}."
-
-
-def _precision(options: FineTune, device: torch.device) -> torch.dtype | None:
-    if not options.mixed_precision or device.type != "cuda":
-        return None
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-
-
-@contextmanager
-def _repeatable(seed: int, device: torch.device) -> Iterator[None]:
-    """The same seed gives the same weights: dropout and its like draw from torch's own generators."""
-    devices = [device] if device.type == "cuda" else []
-    with (
-        torch.random.fork_rng(devices=devices),
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True),
-    ):
-        torch.manual_seed(seed)
-        yield

@@ -4,36 +4,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from core.contract.datasets import Problem
-from core.contract.methods import FineTune
-from worker.engine import loop, problems
+from worker.engine import loop
 from worker.engine.backbones import Backbone
 from worker.engine.heads import Head, HeadModule
 from worker.engine.loop import Batch
-
-_FEW = 1000  # items below which BatchNorm statistics are better left alone
-_SMALL_BATCH = 32
+from worker.engine.recipes import l2sp, layer_decay, unfreezing
+from worker.engine.recipes.objective import Objective
+from worker.engine.recipes.resolve import Settled
 
 
 class HeadTraining:
     """Trains a head on cached features (n, D)."""
 
-    def __init__(self, head: HeadModule, smoothing: float, problem: Problem) -> None:
-        self.head, self.smoothing, self.problem = head, smoothing, problem
+    def __init__(self, head: HeadModule, objective: Objective) -> None:
+        self.head, self.objective = head, objective
 
     @property
     def module(self) -> nn.Module:
         """The head."""
         return self.head
 
-    def train(self) -> None:
+    def train(self, _epoch: int) -> None:
         """Set training mode."""
         self.head.train()
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss of the problem, with label smoothing."""
-        logits = self.head(*batch.inputs)
-        return {"task": problems.loss(self.problem, logits, batch.labels, smoothing=self.smoothing)}
+        """The loss of the problem; it is the features that are mixed."""
+        mixture = self.objective.mixture(batch.labels)
+        features = batch.inputs[0] if mixture is None else mixture(batch.inputs[0])
+        return {"task": self.objective(self.head(features), batch.labels, mixture)}
 
     def deployable(self) -> Head:
         """The head as it is."""
@@ -43,54 +42,61 @@ class HeadTraining:
 class NetworkTraining:
     """Trains a head together with those parts of the backbone that are not frozen."""
 
-    def __init__(
-        self, backbone: Backbone, head: HeadModule, options: FineTune, problem: Problem, *, still_norms: bool
-    ) -> None:
-        self.problem = problem
-        self.backbone, self.head, self.smoothing = backbone.module, head, options.label_smoothing
+    def __init__(self, backbone: Backbone, head: HeadModule, options: Settled, objective: Objective) -> None:
+        self.backbone, self.head, self.options, self.objective = backbone.module, head, options, objective
+        self.stages = backbone.stages
         self.module = nn.ModuleDict({"backbone": self.backbone, "head": head})
         self._still = backbone.frozen(options.freeze)
         for part in self._still:
             part.requires_grad_(False)
-        if still_norms:  # `requires_grad` alone leaves the running statistics moving
+        self._learning = {id(part) for part in self.backbone.parameters() if part.requires_grad}
+        if options.batch_norm == "frozen":  # `requires_grad` alone leaves the running statistics moving
             self._still += [part for part in self.backbone.modules() if isinstance(part, _BatchNorm)]
+        self._start = l2sp.Start(self.backbone.parameters()) if options.l2_sp else None
+        self._mixes_inputs = backbone.card.modality == "image"
 
-    def train(self) -> None:
-        """Set training mode; frozen parts and frozen norms stay in evaluation mode."""
+    def train(self, epoch: int) -> None:
+        """Set training mode; what is frozen, or not yet unfrozen, stays in evaluation mode."""
         self.module.train()
-        for part in self._still:
+        for part in [*self._still, *(self._resting(epoch) if self.options.gradual_unfreezing else [])]:
             part.eval()
 
+    def _resting(self, epoch: int) -> list[nn.Module]:
+        """The parts that do not learn yet; those that do are told to."""
+        count = unfreezing.still_stages(len(self.stages), epoch, self.options.epochs)
+        for number, (_, parts) in enumerate(self.stages):
+            for parameter in (parameter for part in parts for parameter in part.parameters()):
+                parameter.requires_grad_(number >= count and id(parameter) in self._learning)
+        return [part for _, parts in self.stages[:count] for part in parts]
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss of the problem, with label smoothing."""
-        logits = self.head(self.backbone(*batch.inputs))
-        return {"task": problems.loss(self.problem, logits, batch.labels, smoothing=self.smoothing)}
+        """The loss of the problem, and the penalty on leaving the start."""
+        mixture = self.objective.mixture(batch.labels)
+        inputs = batch.inputs
+        if mixture is not None and self._mixes_inputs:
+            inputs = tuple(mixture(part) for part in inputs)
+        embedding = self.backbone(*inputs)
+        if mixture is not None and not self._mixes_inputs:  # words and categories cannot be mixed, what they mean can
+            embedding = mixture(embedding)
+        losses = {"task": self.objective(self.head(embedding), batch.labels, mixture)}
+        if self._start is not None:
+            losses["l2_sp"] = self._start.penalty(self.options.l2_sp)
+        return losses
 
     def deployable(self) -> Head:
         """The head as it is."""
         return self.head.as_head()
 
 
-def still_norms(options: FineTune, items: int) -> bool:
-    """Whether BatchNorm keeps its running statistics.
-
-    `auto`: yes where the head was fitted to features that were made with them (other statistics make other features),
-    and where items or batches are few. From random weights there are none to keep.
-    """
-    if options.batch_norm != "auto":
-        return options.batch_norm == "frozen"
-    return options.init == "pretrained" and (options.head_start or items < _FEW or options.batch_size < _SMALL_BATCH)
-
-
-def optimiser(method: loop.Method, options: FineTune) -> torch.optim.Optimizer:
+def optimiser(method: loop.Method, options: Settled) -> torch.optim.Optimizer:
     """AdamW or Nesterov SGD; the head has its own rate, biases and norms (fewer than two axes) no weight decay.
 
     From random weights everything learns at the head's rate.
     """
+    own = _rates(method, options)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in method.module.named_parameters():
-        of_backbone = name.startswith("backbone.") and options.init == "pretrained"
-        rate = options.backbone_lr if of_backbone else options.head_lr
+    for parameter in method.module.parameters():
+        rate = own.get(id(parameter), options.head_lr)
         if parameter.requires_grad and rate > 0:
             decay = options.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
@@ -98,6 +104,14 @@ def optimiser(method: loop.Method, options: FineTune) -> torch.optim.Optimizer:
     if options.optimiser == "sgd":
         return torch.optim.SGD(parts, momentum=0.9, nesterov=True)
     return torch.optim.AdamW(parts)
+
+
+def _rates(method: loop.Method, options: Settled) -> dict[int, float]:
+    """Peak learning rate of each of a backbone's parameters, by the parameter's `id`."""
+    if not isinstance(method, NetworkTraining) or options.init == "scratch":
+        return {}
+    rates = layer_decay.rates(len(method.stages), options.backbone_lr, options.layer_decay)
+    return {parameter: rates[number] for parameter, number in layer_decay.stage_numbers(method.stages).items()}
 
 
 def move(module: nn.Module, device: torch.device) -> None:

@@ -1,0 +1,1 @@
+"""Recipes of fine-tuning, one file each: pure functions on modules, parameters and tensors."""
