@@ -20,7 +20,7 @@ from core.contract.methods import FineTune, LinearProbe
 from core.contract.methods.fine_tune import misfit
 from core.contract.reports import CurvePoint
 from worker.engine import loop
-from worker.engine.backbones import Base
+from worker.engine.backbones import Backbone, Base
 from worker.engine.calibration import calibrated_nll
 from worker.engine.data import Items
 from worker.engine.feeds import Floats, embed_all, feature_feed, source
@@ -157,7 +157,7 @@ def _train_network(task: Task, options: Settled, head: Head) -> Trained:
     data, backbone = task.data, copy.deepcopy(task.base.backbone())  # others may still want the frozen one
     begin = _network_state(backbone.module, head, options)
     if options.lora_rank:
-        lora.add_lora(backbone.module, options.lora_rank, options.lora_alpha, 0.0)
+        _add_lora(backbone, options.lora_rank, options.lora_alpha)
     course = Course(
         backbone, head, options, _objective(task, options), task.seed, task.threads, len(data.train), _remedy(options)
     )
@@ -183,13 +183,32 @@ def _train_network(task: Task, options: Settled, head: Head) -> Trained:
         validate = measure if len(data.validation) else None
         outcome = _loop(task, method, feed, ahead, validate=validate, rule=optimiser(method, options), team=team)
         if options.lora_rank:
-            lora.merge(backbone.module)
+            _merge(backbone, _remedy(options))
         share = _between(method, begin, options, outcome, validate)
     move(method.module, torch.device("cpu"))
     method.module.eval()
     trained = _trained(task, options, method, outcome, share)
     kept = options.freeze == "all" or outcome.best_epoch == 0  # then the network is as it was
     return replace(trained, backbone=None if kept else backbone)
+
+
+def _add_lora(backbone: Backbone, rank: int, alpha: float) -> None:
+    try:
+        lora.add_lora(backbone.module, rank, alpha, 0.0)
+    except ValueError as error:
+        raise JobError(
+            f"LoRA cannot add to this base model: {error}.",
+            code="invalid_options",
+            param="method.lora_rank",
+            hint="Set `lora_rank` to null: the weights themselves are trained then.",
+        ) from error
+
+
+def _merge(backbone: Backbone, remedy: str) -> None:
+    try:
+        lora.merge(backbone.module)
+    except ValueError as error:
+        raise _diverged("The trained weights are not finite.", remedy) from error
 
 
 @contextmanager
@@ -298,8 +317,8 @@ def _story(outcome: loop.Outcome, options: Settled, share: float | None) -> list
     if outcome.best_epoch is None:
         notes.append("There are no validation items, so the weights of the last step were kept.")
     else:
-        what = "moving average of the weights" if outcome.averaged else "weights"
-        notes.append(f"The best on validation is the {what} after epoch {outcome.best_epoch:.3g}.")
+        what = "is the moving average of the weights" if outcome.averaged else "are the weights"
+        notes.append(f"Best on validation {what} after epoch {outcome.best_epoch:.3g}.")
     if share is not None:
         notes.append(f"The weights lie between those before training and these, at {share:g} of the way (WiSE-FT).")
     return notes
