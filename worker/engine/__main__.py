@@ -20,7 +20,7 @@ from core.contract.base import new_id
 from core.contract.errors import GraftError, InvalidRequestError
 from core.contract.jobs import JobSpec
 from core.contract.methods import METHODS
-from core.contract.reports import Report
+from core.contract.reports import Ranking, Report
 from core.modality.ingest import ingest
 from core.settings import Settings
 from worker.engine import run
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     console.discard()
     _say(summary(report))
-    _say(f"written to {arguments.out}: model.zip, report.json")
+    _say(f"written to {arguments.out}: {'report.json' if report.model_id is None else 'model.zip, report.json'}")
     return 0
 
 
@@ -204,6 +204,8 @@ def _existing(checkpoint: Path | None) -> Path | None:
 
 def summary(report: Report) -> str:
     """The report in a few lines."""
+    if report.ranking is not None:
+        return ranked(report.ranking)
     lines = [
         f"{report.method} from {report.base_model}: {len(report.classes)} classes; {report.train_items} training, "
         f"{report.validation_items} validation, {report.held_out_items} held-out items"
@@ -212,6 +214,18 @@ def summary(report: Report) -> str:
         between = "" if metric.low is None or metric.high is None else f"  ({metric.low:.4f} to {metric.high:.4f})"
         lines.append(f"{metric.name:<10} {metric.value:.4f}{between}")
     return "\n".join([*lines, *(f"- {note}" for note in report.notes)])
+
+
+def ranked(found: Ranking) -> str:
+    """A ranking in a few lines."""
+    lines = [
+        f"{one.rank:>3}  {one.base_model:<32} {one.score:.4f}  probe {one.probe:.4f}  neighbours {one.knn:.4f}  "
+        f"{1000 / (one.items_per_second or 1):.1f} s per 1,000 items"
+        if one.rank is not None
+        else f"  -  {one.base_model:<32} {one.state}: {one.note}"
+        for one in found.candidates
+    ]
+    return "\n".join([*lines, found.sentence])
 
 
 def _say(text: str, stream: Any = None) -> None:
