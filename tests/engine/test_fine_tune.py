@@ -15,6 +15,7 @@ from core.contract.errors import JobError
 from core.contract.methods import FineTune, LinearProbe
 from core.contract.prepare import ImagePrepare
 from core.modality.image import prepare
+from core.recipes import Facts, resolve
 from tests.builders import folder_zip
 from tests.engine.jobs import TINY, Workshop
 from worker.engine import augment
@@ -27,7 +28,6 @@ from worker.engine.loop import Batch
 from worker.engine.methods import fine_tune
 from worker.engine.methods.supervised import HeadTraining, NetworkTraining, optimiser
 from worker.engine.recipes.objective import Objective
-from worker.engine.recipes.resolve import Facts, resolve
 
 FAST = {"epochs": 2, "batch_size": 16, "augmentation": "none", "early_stop": None}
 

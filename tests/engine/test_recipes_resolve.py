@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from core.catalogue import find
 from core.contract.methods import FineTune
 from core.contract.methods.fine_tune import misfit
-from worker.engine.recipes.resolve import RULES, Facts, Settled, resolve
+from core.recipes import RULES, Facts, Settled, resolve
 
 LITE = find("efficientnet_lite0")
 

@@ -19,6 +19,7 @@ from core.contract.errors import JobError
 from core.contract.methods import FineTune, LinearProbe
 from core.contract.methods.fine_tune import misfit
 from core.contract.reports import CurvePoint
+from core.recipes import Facts, Settled, resolve
 from worker.engine import loop
 from worker.engine.backbones import Backbone, Base
 from worker.engine.calibration import calibrated_nll
@@ -34,7 +35,6 @@ from worker.engine.methods.supervised import HeadTraining, move, optimiser
 from worker.engine.problems import Targets, score
 from worker.engine.recipes import distributed, lora, wise
 from worker.engine.recipes.objective import Objective
-from worker.engine.recipes.resolve import Facts, Settled, resolve
 from worker.engine.task import Task, Trained
 
 REMEDY = "Lower `head_lr` and `backbone_lr`, or lengthen `warmup`."

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from core.contract.datasets import DatasetManifest
 from core.contract.prepare import ImagePrepare
 from core.modality.reader import DatasetReader
+from core.recipes import Settled
 from worker.engine import augment, devices, loop
 from worker.engine.backbones import Backbone
 from worker.engine.checkpoint import Checkpoints
@@ -29,7 +30,6 @@ from worker.engine.methods.supervised import NetworkTraining, move, optimiser
 from worker.engine.prepared import PreparedItems
 from worker.engine.recipes.distributed import Team, device_of
 from worker.engine.recipes.objective import Objective
-from worker.engine.recipes.resolve import Settled
 from worker.engine.steps import Wishes
 
 

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from core.recipes import Settled
 from worker.engine import loop
 from worker.engine.backbones import Backbone
 from worker.engine.heads import Head, HeadModule
 from worker.engine.loop import Batch
 from worker.engine.recipes import l2sp, layer_decay, unfreezing
 from worker.engine.recipes.objective import Objective
-from worker.engine.recipes.resolve import Settled
 
 
 class HeadTraining:

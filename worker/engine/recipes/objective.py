@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.contract.datasets import Problem
+from core.recipes import Settled
 from worker.engine import problems
 from worker.engine.recipes import class_weights
 from worker.engine.recipes.mixup import Mixture, draw, soft
-from worker.engine.recipes.resolve import Settled
 
 
 @dataclass(frozen=True)
