@@ -11,7 +11,7 @@ from core.contract.base_models import BaseModelCard, Weights
 from core.contract.errors import JobError
 from core.contract.models import ModelManifest
 from core.contract.prepare import TextPrepare
-from worker.engine.backbones import weights
+from worker.engine.backbones import hub, weights
 from worker.engine.bundle import read_member
 from worker.engine.cache import CacheFolder
 
@@ -27,7 +27,10 @@ def hub_card(base_model: str, weights_dir: Path | None, cache: CacheFolder | Non
     """
     wanted = _wanted(base_model)
     config = weights.locate(wanted, weights_dir, _CONFIG)
-    pooling = weights.find(wanted, weights_dir, _POOLING)
+    pooling: Path | None = config.parent / _POOLING
+    if not (config.parent / _POOLING).is_file():
+        own = weights_dir is not None and config.is_relative_to(weights_dir)
+        pooling = None if own else hub.fetch(wanted, _POOLING)
     return _card(base_model, _json(config) | {"pooling": "mean" if pooling is None else _pooling(pooling)}, cache)
 
 

@@ -21,15 +21,10 @@ def locate(card: BaseModelCard, weights_dir: Path | None, name: str | None = Non
     `name` is that of a file that lies beside them. Raises `JobError` `weights_missing` that says which file to put
     where.
     """
-    found = find(card, weights_dir, name)
+    found = _beside(card, weights_dir, name) or hub.fetch(card, name)
     if found is None:
         raise _missing(card, weights_dir) if card.builder != "transformers" else _no_text_file(card, name)
     return found
-
-
-def find(card: BaseModelCard, weights_dir: Path | None, name: str | None = None) -> Path | None:
-    """As `locate`; None where the file is nowhere."""
-    return _beside(card, weights_dir, name) or hub.fetch(card, name)
 
 
 def here(card: BaseModelCard, weights_dir: Path | None) -> bool:
