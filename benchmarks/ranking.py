@@ -41,6 +41,7 @@ from worker.engine.steps import Steps, Wishes
 
 Flags = NDArray[np.bool_]
 CPU = torch.device("cpu")
+_PROBE = LinearProbe(solver="ridge", normalise="l2")
 SCORES = {
     "score": "probe and neighbours",
     "probe": "probe",
@@ -119,7 +120,7 @@ def rank(source: DataRef, makers: dict[str, Callable[[CacheFolder], Base]], cach
         features = FrozenFeatures(base, cache, device=CPU, threads=0, steps=steps, wishes=wishes)
         features.load(data.collections)
         rng = np.random.default_rng(seed)
-        fitted = linear_probe.fit(features(data.train), data.train.labels, data.outputs, LinearProbe(), rng=rng)
+        fitted = linear_probe.fit(features(data.train), data.train.labels, data.outputs, _PROBE, rng=rng)
         right = fitted.head(features(data.held_out)).argmax(axis=1) == data.held_out.labels
         truth[name] = float(right.mean())
     data.close()

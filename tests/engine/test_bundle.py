@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from core.contract.errors import JobError
+from worker import bundles
 from worker.engine.bundle import read_member, write_bundle
 from worker.engine.heads import Head
 from worker.engine.tensors import join_tensors
@@ -24,7 +25,8 @@ def _files(folder: Path) -> dict[str, Path | bytes]:
 def test_members_lie_where_the_books_say(tmp_path: Path) -> None:
     files = _files(tmp_path)
     out = tmp_path / "bundle.zip"
-    members = write_bundle(out, files)
+    write_bundle(out, files)
+    members = bundles.files(out)
     assert [member.name for member in members] == list(files)
     whole = out.read_bytes()
     for member in members:
@@ -48,7 +50,8 @@ def test_the_same_content_makes_the_same_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["missing", "flipped", "cut"])
 def test_a_damaged_bundle_says_so(tmp_path: Path, damage: str) -> None:
     out = tmp_path / "bundle.zip"
-    (member,) = write_bundle(out, {"manifest.json": b'{"version": 1}'})
+    write_bundle(out, {"manifest.json": b'{"version": 1}'})
+    (member,) = bundles.files(out)
     whole = bytearray(out.read_bytes())
     if damage == "flipped":
         whole[member.offset] ^= 1

@@ -18,7 +18,7 @@ from worker.engine.task import Trained
 from worker.engine.tensors import join_tensors
 
 Floats = NDArray[np.float32]
-_CHECKED = 8  # held-out items that graph and PyTorch are compared on
+_CHECKED = {"image": 8, "text": 4, "tabular": 8}  # held-out items that graph and PyTorch are compared on
 
 
 def write(
@@ -61,7 +61,8 @@ def check(
     come from a graph that was compared with PyTorch when it was exported.
     """
     held_out, problem = trained.data.held_out, trained.data.problem
-    chosen = np.unique(np.linspace(0, len(held_out) - 1, min(_CHECKED, len(held_out))).round().astype(int))
+    most = min(_CHECKED[base.identity.card.modality], len(held_out))
+    chosen = np.unique(np.linspace(0, len(held_out) - 1, most).round().astype(int))
     preparer, reader = base.preparer(), held_out.collection.reader
     arrays = preparer.collate([preparer(reader.item(int(held_out.indices[i]))) for i in chosen])
     with torch.inference_mode():

@@ -64,6 +64,7 @@ class _Search:
             folds=options.folds,
             neighbours=options.neighbours,
             seed=look.seed,
+            modality=look.data.source.modality,
         )
         self.judged: list[Judged] = []
         self.others: list[Candidate] = []

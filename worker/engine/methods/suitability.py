@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.contract.datasets import Problem
+from core.contract.datasets import Modality, Problem
 from core.contract.methods import LinearProbe
 from worker.engine.methods.linear_probe import Control, Fitted, fit
 from worker.engine.methods.maths.folds import stratified_folds
@@ -48,14 +49,26 @@ class Question:
     folds: int | None
     neighbours: int
     seed: int
+    normalise: Literal["l2", "none"] = "l2"
+    """What the probe does to features; a table's columns are scaled already."""
 
     @classmethod
-    def of(cls, problem: Problem, targets: Targets, *, folds: int | None, neighbours: int, seed: int) -> "Question":
+    def of(
+        cls,
+        problem: Problem,
+        targets: Targets,
+        *,
+        folds: int | None,
+        neighbours: int,
+        seed: int,
+        modality: Modality = "image",
+    ) -> "Question":
         """Of targets in which classes may be missing."""
+        how: Literal["l2", "none"] = "none" if modality == "tabular" else "l2"
         if problem == "classification":
             present, targets = np.unique(targets, return_inverse=True)
-            return cls(problem, targets, len(present), folds, neighbours, seed)
-        return cls(problem, targets, targets.shape[1], folds, neighbours, seed)
+            return cls(problem, targets, len(present), folds, neighbours, seed, how)
+        return cls(problem, targets, targets.shape[1], folds, neighbours, seed, how)
 
 
 def measure(features: Floats, question: Question, check: Callable[[], None] = lambda: None) -> Suitability:
@@ -77,7 +90,7 @@ def measure(features: Floats, question: Question, check: Callable[[], None] = la
 
 def _probe(features: Floats, question: Question, check: Callable[[], None]) -> Floats:
     """Logits (n, C) that each item gets from a probe without it."""
-    options, control = LinearProbe(), Control(check=check)
+    options, control = LinearProbe(solver="ridge", normalise=question.normalise), Control(check=check)
 
     def fitted(rows: NDArray[np.int64]) -> Fitted:
         rng = np.random.default_rng(question.seed)
