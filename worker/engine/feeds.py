@@ -163,8 +163,8 @@ def embed_all(
     """
     module.eval()
     sizes = sizes or AtATime(device)
-    positions = np.arange(len(source.items))
-    parts = np.array_split(positions, max(1, -(-len(positions) // batch_size)))
+    order = _by_length(source.items)
+    parts = np.array_split(order, max(1, -(-len(order) // batch_size)))
 
     def embedding(inputs: tuple[Tensor, ...], size: int) -> list[Floats]:
         count = max(1, -(-len(inputs[0]) // size))
@@ -176,4 +176,15 @@ def embed_all(
         for inputs in in_order(pool, source.load, parts, ahead=4, check=check):
             check()
             found += sizes.attempt(len(inputs[0]), partial(embedding, inputs))
-    return np.concatenate(found)
+    rows = np.concatenate(found)
+    whole = np.empty_like(rows)
+    whole[order] = rows
+    return whole
+
+
+def _by_length(items: Items) -> NDArray[np.int64]:
+    """Positions of texts from the longest to the shortest, so that little is padded; of other items as they stand."""
+    collection = items.collection
+    if collection.manifest.modality != "text":
+        return np.arange(len(items))
+    return np.argsort([-collection.reader.size(int(index)) for index in items.indices], kind="stable")
