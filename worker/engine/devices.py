@@ -13,6 +13,9 @@ _PACKAGES = (
     "torch",
     "torchvision",
     "timm",
+    "transformers",
+    "tokenizers",
+    "peft",
     "onnx",
     "onnxscript",
     "onnxruntime",
@@ -75,6 +78,13 @@ def hardware(device: torch.device | None = None) -> dict[str, str]:
         gpu = torch.cuda.get_device_properties(device)
         facts |= {"gpu": gpu.name, "gpu_memory_gib": f"{gpu.total_memory / _GIB:.1f}"}
     return facts
+
+
+def title(device: torch.device, threads: int) -> str:
+    """Kind, model and threads in one line: what takes so long on one takes about as long on another of that name."""
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_properties(device).name}"
+    return f"cpu: {_processor()}, {threads} threads"
 
 
 def _processor() -> str:
