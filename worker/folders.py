@@ -19,12 +19,17 @@ from pathlib import Path
 
 import psutil
 
-from core.store import datasets, imports, jobs
+from core.store import datasets, imports, jobs, measurements
 from core.store.leases import Fence
 from core.store.store import Store
 
-_NAME = re.compile(r"(?P<id>(?:job|ds|imp)_[0-9a-z]{26})-(?P<attempt>\d+)")
-_LIVE = {"job": jobs.is_running, "ds": datasets.is_validating, "imp": imports.is_validating}
+_NAME = re.compile(r"(?P<id>(?:job|ds|imp|mea)_[0-9a-z]{26})-(?P<attempt>\d+)")
+_LIVE = {
+    "job": jobs.is_running,
+    "ds": datasets.is_validating,
+    "imp": imports.is_validating,
+    "mea": measurements.is_running,
+}
 
 
 _MARK = "graft-worker.json"

@@ -19,4 +19,5 @@ def run(link: Link, engine: str, spec: JobSpec, inputs: Inputs, places: Places) 
         "manifest": None if result.manifest is None else result.manifest.model_dump(mode="json"),
         "report": result.report.model_dump(mode="json"),
         "bundle": None if result.bundle is None else str(result.bundle),
+        "costs": None if result.costs is None else result.costs.model_dump(mode="json"),
     }

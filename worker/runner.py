@@ -9,21 +9,23 @@ from typing import Any
 from sqlalchemy import Connection
 
 from core import logs
-from core.contract.base import new_id, now
-from core.contract.errors import ErrorBody, JobError, NotFoundError
+from core.contract.base import now
+from core.contract.errors import ErrorBody, JobError
 from core.contract.jobs import TERMINAL, JobSpec, JobState, Step
-from core.contract.methods import RankBaseModels
 from core.contract.models import Model, ModelManifest
 from core.contract.reports import Report
+from core.estimating import Spent
 from core.settings import Settings
-from core.store import datasets, jobs, models, timings
+from core.store import jobs, models, timings
 from core.store.leases import LostLeaseError
 from core.store.store import Store
-from worker import bundles, failures, jobs_child, spans
+from worker import bundles, estimates, failures, jobs_child, spans
 from worker.checkpoints import is_intact
 from worker.children import Child, Ending, Limits, supervise
-from worker.engine.door import DataRef, Inputs, Places
+from worker.engine.door import Inputs
+from worker.estimates import Books
 from worker.folders import sync_and_hash, work_folder
+from worker.inputs import InputFinder, places
 from worker.leases import persist
 from worker.session import JobSession, drop
 
@@ -80,6 +82,7 @@ class _Run:
         self.folder = self.settings.root / "work" / f"{claim.fence.id}-{claim.fence.attempt}"
         self.session = JobSession(self.store, claim, self.settings.lease_seconds, runner.stopping, self.folder)
         self.child: Child | None = None
+        self.books: Books | None = None
         self.began = time.monotonic()
 
     def stats(self) -> dict[str, Any]:
@@ -113,7 +116,8 @@ class _Run:
         budget = spec.budget.max_seconds
         if budget is not None and self.claim.spent >= budget:
             return Ending(error=failures.deadline(budget))
-        arguments = (self.engine, spec, self._inputs(), self._places(folder))
+        arguments = (self.engine, spec, self._inputs(), places(settings, folder))
+        self.books = Books.open(self.store, settings, self.claim)
         self.child = Child(jobs_child.run, self.fence.id, arguments)
         limits = Limits(budget, self.claim.spent, settings.stall_seconds, settings.shutdown_seconds)
         ending = supervise(self.child, self.session, limits)
@@ -121,64 +125,9 @@ class _Run:
         return ending
 
     def _inputs(self) -> Inputs:
-        spec, tenant = self.claim.spec, self.claim.tenant
         with self.store.db.read() as tx:
-            return Inputs(
-                job_id=self.fence.id,
-                model_id=new_id("mdl"),
-                source=self._data(tx, spec.source, "source"),
-                evaluation=None if spec.evaluation is None else self._data(tx, spec.evaluation, "evaluation"),
-                parent=self._parent(tx, tenant, spec.base_model or ""),
-                former=self._former(tx, tenant, spec.base_model or ""),
-                checkpoint=self._checkpoint(),
-                parents=self._parents(tx, tenant, spec),
-            )
-
-    def _data(self, tx: Connection, dataset_id: str, param: str) -> DataRef:
-        try:
-            found = datasets.blobs(tx, self.claim.tenant, dataset_id)
-        except NotFoundError as error:
-            raise _missing(error.message, "dataset_not_found", param) from error
-        if found is None:
-            raise _missing(f"Data set {dataset_id} is not ready.", "dataset_not_ready", param)
-        manifest = self._blob(found.manifest_sha256, dataset_id, param)
-        content = self._blob(found.content_sha256, dataset_id, param)
-        return DataRef(dataset_id, manifest, found.manifest_sha256, content)
-
-    def _parent(self, tx: Connection, tenant: str, base_model: str) -> Path | None:
-        if not base_model.startswith("mdl_"):
-            return None
-        try:
-            model = models.get(tx, tenant, base_model)
-        except NotFoundError as error:
-            raise _missing(error.message, "model_not_found", "base_model") from error
-        return self._blob(model.sha256, model.id, "base_model")
-
-    def _parents(self, tx: Connection, tenant: str, spec: JobSpec) -> dict[str, Path]:
-        """Bundles of the user's own models that a ranking looks at."""
-        if not isinstance(spec.method, RankBaseModels) or spec.method.base_models == "all":
-            return {}
-        found = {name: self._parent(tx, tenant, name) for name in spec.method.base_models}
-        return {name: path for name, path in found.items() if path is not None}
-
-    def _former(self, tx: Connection, tenant: str, base_model: str) -> DataRef | None:
-        """What the parent was measured on, if that data set is still there just as it was."""
-        if not base_model.startswith("mdl_"):
-            return None
-        # An evaluation data set, where there was one, stands last.
-        for use in models.get(tx, tenant, base_model).manifest.data[-1:]:
-            try:
-                found = self._data(tx, use.dataset_id, "base_model")
-            except JobError:
-                continue
-            if found.manifest_sha256 == use.manifest_sha256:
-                return found
-        return None
-
-    def _blob(self, sha256: str, owner: str, param: str) -> Path:
-        if not self.store.blobs.exists(sha256):
-            raise _missing(f"The stored bytes of {owner} are gone.", "blob_missing", param)
-        return self.store.blob(sha256)
+            found = InputFinder(self.store, tx, self.claim.tenant)
+            return found.inputs(self.fence.id, self.claim.spec, self._checkpoint())
 
     def _checkpoint(self) -> Path | None:
         saved = self.claim.checkpoint
@@ -191,26 +140,12 @@ class _Run:
         self.session.event("message", {"text": "The checkpoint is damaged: the job starts from the beginning."})
         return None
 
-    def _places(self, folder: Path) -> Places:
-        cache = self.settings.root / "cache"
-        cache.mkdir(parents=True, exist_ok=True)
-        return Places(
-            out=folder,
-            cache=cache,
-            weights=self.settings.weights_dir,
-            cache_bytes=self.settings.cache_bytes,
-            features=self.settings.features,
-            device=self.settings.device,
-            threads=self.settings.threads,
-            checkpoint_seconds=self.settings.checkpoint_seconds,
-        )
-
     def _flush(self) -> None:
         persist(self.session.flush, self.settings.lease_seconds)
 
     def _give_up(self, ending: Ending) -> None:
         if ending.cancelled:
-            self._last(lambda tx: self._end(tx, "cancelled"))
+            self._last(lambda tx: self._end(tx, "cancelled", **self._closed()))
         elif ending.suspended:
             self._last(lambda tx: jobs.hand_back(tx, self.fence))
         else:
@@ -229,6 +164,7 @@ class _Run:
         with self.store.blobs.writing() as pending:
             pending.write(report.model_dump_json().encode())
             report_sha256 = pending.finish()
+            spent = self._spent(result, report, done.seconds or 0.0, pending.size, made)
 
             def publish(tx: Connection) -> JobState:
                 if jobs.heartbeat(tx, self.fence, self.settings.lease_seconds).cancel:
@@ -242,9 +178,26 @@ class _Run:
                     models.add(tx, self.claim.tenant, made.model)
                     values |= {"model_id": made.model.id, "metrics": made.model.metrics}
                 self.session.write(tx)
-                return self._end(tx, "succeeded", **values)
+                return self._end(tx, "succeeded", **values, **self._closed(spent))
 
             self._last(publish, blobs=True)
+        if spent is not None and self.books is not None and not self.session.asked_to_stop:
+            self.books.learn(self.store, spent)
+
+    def _spent(
+        self, result: dict[str, Any], report: Report, stored: float, size: int, made: "_Made | None"
+    ) -> Spent | None:
+        """What the run took; an engine need not tell."""
+        if result.get("costs") is None:
+            return None
+        saved = self.session.checkpoint
+        disk = size + (0 if made is None else made.model.bytes) + (0 if saved is None else saved.bytes)
+        spent = Spent.model_validate(result["costs"])
+        return estimates.complete(spent, report, began=self.began, stored=stored, disk_bytes=disk)
+
+    def _closed(self, spent: Spent | None = None) -> dict[str, Any]:
+        """The estimate's column, with what it came to."""
+        return {} if self.books is None else self.books.close(spent, self.child)
 
     def _failed(self, error: ErrorBody, *, again: bool) -> None:
         spans.failed(error)
@@ -252,7 +205,7 @@ class _Run:
 
         def fail(tx: Connection) -> JobState:
             if not again:
-                return self._end(tx, "failed", error=error)
+                return self._end(tx, "failed", error=error, **self._closed())
             state = jobs.retry(tx, self.fence, error, self.settings.max_attempts)
             if state in TERMINAL:
                 timings.add(tx, self.claim.spec.method.name, self.session.steps)
@@ -282,10 +235,6 @@ class _Run:
         log.info(f"job {state}", job=self.fence.id, attempt=self.fence.attempt, seconds=seconds)
         if state in TERMINAL and self.session.checkpoint is not None:
             drop(self.store, self.session.checkpoint.sha256)
-
-
-def _missing(message: str, code: str, param: str) -> JobError:
-    return JobError(message, code=code, param=param, hint="It was deleted after the job was sent; send the job anew.")
 
 
 @dataclass(frozen=True)

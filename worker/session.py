@@ -55,6 +55,11 @@ class JobSession:
         return next((step.name for step in reversed(self.steps) if step.state == "running"), None)
 
     @property
+    def asked_to_stop(self) -> bool:
+        """Whether the run was to end before its own end."""
+        return self._asked != "go_on"
+
+    @property
     def holds_checkpoint(self) -> bool:
         """Whether a checkpoint in the work folder still has to be stored: the database was away."""
         return self._saved is not None

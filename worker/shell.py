@@ -22,6 +22,7 @@ from worker.deliveries import Deliverer
 from worker.garbage import Collector
 from worker.importing import ModelImporter
 from worker.ingestion import Ingester
+from worker.measuring import Measurer
 from worker.runner import JobRunner
 
 log = logs.get_logger(__name__)
@@ -78,8 +79,9 @@ class Worker:
 
     def _make_runner(self, engine: str) -> Runner:
         if self.queue == "jobs":
-            runner = JobRunner(self.store, self.settings, self.is_stopping, engine)
-            return InTurn(runner, ModelImporter(self.store, self.settings, self.is_stopping))
+            common = self.store, self.settings, self.is_stopping
+            # Somebody waits for a measurement, and it takes seconds: it goes before any job.
+            return InTurn(Measurer(*common), JobRunner(*common, engine), ModelImporter(*common))
         return Ingester(self.store, self.settings, self.is_stopping)
 
     def _loops(self) -> tuple[tuple[Callable[[], None], str], ...]:

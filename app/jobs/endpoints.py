@@ -1,5 +1,6 @@
 """`/jobs`."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, Query, Request
@@ -7,7 +8,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from app.dependencies import IdempotencyKey, ReadTenant, SettingsDep, StoreDep, WriteTenant, known_query
-from app.jobs import service
+from app.jobs import estimates, service
+from app.jobs.estimates import DryRun
 from app.jobs.schemas import EventFilter, JobFilter
 from app.jobs.stream import HEADERS, stream
 from app.negotiation import preferred
@@ -22,7 +24,7 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 _SOURCE = "ds_01k9zq3w6v8d4m2x7c5t0b1n9r"
 _EXAMPLES: Any = {
-    "linear_probe": {"summary": "A linear probe, the default", "value": {"source": _SOURCE}},
+    "auto": {"summary": "The best of what is worth running, the default", "value": {"source": _SOURCE}},
     "fine_tune": {
         "summary": "Fine-tuning of the last stages",
         "value": {"method": {"name": "fine_tune", "epochs": 5, "freeze": "none"}, "source": _SOURCE, "seed": 1},
@@ -31,6 +33,9 @@ _EXAMPLES: Any = {
         "summary": "Which base model to take: a report without a model",
         "value": {"method": {"name": "rank_base_models", "base_models": "all"}, "source": _SOURCE},
     },
+}
+_DRY_RUN: dict[int | str, dict[str, Any]] = {
+    200: {"model": DryRun, "description": "With `dry_run`: the job is valid, and this is what it would cost."}
 }
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
@@ -45,11 +50,11 @@ _STREAM: dict[int | str, dict[str, Any]] = {
     status_code=201,
     response_model=Job,
     operation_id="create_job",
-    summary="Launch a job",
-    responses=errors(400, 404, 409, 413, 415),
+    summary="Launch a job, or estimate what it would cost",
+    responses={**_DRY_RUN, **errors(400, 404, 409, 413, 415)},
     dependencies=[Depends(known_query)],
 )
-def create(
+async def create(
     *,
     request: Request,
     store: StoreDep,
@@ -57,12 +62,26 @@ def create(
     wakeup: WakeupDep,
     settings: SettingsDep,
     spec: Annotated[JobSpec, Body(openapi_examples=_EXAMPLES)],
+    dry_run: Annotated[
+        bool,
+        Query(
+            description="Only check the job and estimate its time, memory and disk: nothing is launched, and an "
+            "`Idempotency-Key` is ignored. Takes up to 20 s, where a worker has to time a few steps first."
+        ),
+    ] = False,
     key: IdempotencyKey = None,
 ) -> Response:
-    """Adapt a base model to a data set. The reply says `queued`; follow `/jobs/{id}/events` from there."""
+    """Adapt a base model to a data set. The reply says `queued`; follow `/jobs/{id}/events` from there.
+
+    A job that cannot fit into the worker's memory or disk is refused as `does_not_fit`, with what would fit.
+    """
     if spec.webhook is not None:
-        check_url(spec.webhook.url, settings.webhook_networks, param="webhook.url")
-    created = service.create(store, settings, tenant, spec, key=key, request_id=request.state.request_id)  # committed
+        await run_in_threadpool(check_url, spec.webhook.url, settings.webhook_networks, param="webhook.url")
+    if dry_run:
+        found = await estimates.dry_run(store, settings, tenant, spec, wakeup)
+        return JSONResponse(found.model_dump(mode="json"))
+    launch = partial(service.create, store, settings, tenant, spec, key=key, request_id=request.state.request_id)
+    created = await run_in_threadpool(launch)  # committed
     wakeup.send("jobs")
     return created.reply("jobs")
 

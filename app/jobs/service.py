@@ -5,6 +5,7 @@ from app.jobs.checks import check
 from core import tracing
 from core.contract.base import new_id
 from core.contract.jobs import Event, Job, JobSpec
+from core.forecasting import forecast
 from core.settings import Settings
 from core.store import events, garbage, jobs, tenants
 from core.store.paging import Page
@@ -21,6 +22,9 @@ def create(
         def enter() -> Job:
             checked = check(tx, tenant, spec)
             tenants.admit_job(tx, tenant, settings)
+            refusal = forecast(tx, settings, tenant, checked).refusal()
+            if refusal is not None:
+                raise refusal
             at = tracing.current_traceparent()
             return jobs.add(tx, tenant, new_id("job"), checked, request_id=request_id, traceparent=at)
 

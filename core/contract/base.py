@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-IdPrefix = Literal["ds", "job", "mdl", "evt", "req", "key", "aud", "upl", "whd", "imp"]
+IdPrefix = Literal["ds", "job", "mdl", "evt", "req", "key", "aud", "upl", "whd", "imp", "mea"]
 DatasetId = Annotated[str, StringConstraints(pattern=r"^ds_[0-9a-z]{26}$")]
 JobId = Annotated[str, StringConstraints(pattern=r"^job_[0-9a-z]{26}$")]
 ModelId = Annotated[str, StringConstraints(pattern=r"^mdl_[0-9a-z]{26}$")]

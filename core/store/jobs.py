@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, inser
 
 from core.contract.base import now
 from core.contract.errors import ConflictError, ErrorBody, JobError, NotFoundError
+from core.contract.estimates import Estimate
 from core.contract.jobs import TERMINAL, TRANSITIONS, Checkpoint, Job, JobSpec, JobState, Progress, Step
 from core.store import events, fairness, webhooks
 from core.store.database import clock
@@ -237,6 +238,12 @@ def record(
         values["resolved"] = resolved
     if values:
         tx.execute(update(jobs).where(_own(fence)).values(values))
+
+
+def set_estimate(tx: Connection, fence: Fence, found: Estimate) -> None:
+    """What the job is expected to cost; `LostLeaseError` for a late worker."""
+    _held(tx, fence)
+    tx.execute(update(jobs).where(_own(fence)).values(estimate=found.model_dump(mode="json")))
 
 
 def save_checkpoint(tx: Connection, fence: Fence, saved: Checkpoint) -> str | None:

@@ -301,3 +301,35 @@ timings = Table(
     Column("seconds", Float, nullable=False),
     Column("buckets", Json, nullable=False),
 )
+
+profiles = Table(
+    "profiles",
+    metadata,
+    Column("device", String(256), primary_key=True),
+    Column("network", String(160), primary_key=True),
+    Column("kind", String(32), primary_key=True),
+    Column("variant", String(128), primary_key=True),
+    Column("data", String(64), primary_key=True),
+    Column("values", Json, nullable=False),
+    Column("facts", Json, nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Index(None, "network", "device"),
+    Index(None, "updated_at"),
+)
+
+measurements = Table(
+    "measurements",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("key", String(64), nullable=False),
+    Column("spec", Json, nullable=False),
+    Column("error", Json),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    *_lease(),
+    Index(None, "state", "id"),
+    Index(None, "key", "state"),
+)

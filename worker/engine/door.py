@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 from core.contract.jobs import EventKind, JobSpec
 from core.contract.models import ModelManifest
 from core.contract.reports import Report
+from core.estimating.observing import Spent
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Result:
     manifest: ModelManifest | None
     report: Report
     bundle: Path | None
+    costs: Spent | None = None
+    """What the run took: what the next ones are reckoned by."""
 
 
 class Sink(Protocol):

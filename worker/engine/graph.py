@@ -65,6 +65,11 @@ def backbone_graph(base: Base, cache: CacheFolder) -> Path:
     return backbone_files(base, cache).graph
 
 
+def known_graph(base: Base, cache: CacheFolder) -> Path | None:
+    """The backbone's graph if it is in the cache; its bytes are not checked."""
+    return cache.get("backbone_graphs", _key(base.identity), check=False)
+
+
 @once
 def _toolchain() -> str:
     return ":".join([_FORM, str(OPSET), *(version(name) for name in ("torch", "onnx", "onnxscript"))])

@@ -1,5 +1,6 @@
 """One job from top to bottom: prepare, features, train, compare, evaluate, export."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from worker.engine.bundle import write_bundle
 from worker.engine.cache import CacheFolder
 from worker.engine.checkpoint import Checkpoints
 from worker.engine.contest import Ground, hold
+from worker.engine.costs import Costs, HeardSteps
 from worker.engine.data import JobData, read
 from worker.engine.door import Inputs, Places, Result, ShouldStop, Sink
 from worker.engine.evaluate import Evaluation, Scale, evaluate, fit_scale
@@ -39,20 +41,22 @@ _DECISIVE = {"torch", "torchvision", "timm", "numpy", "pillow"}  # another versi
 
 def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should_stop: ShouldStop) -> Result:
     """Run one job; see `worker.engine.door.Engine`."""
-    wishes = Wishes(should_stop)
-    steps = Steps(sink, _SHARES.get(spec.method.name, _SHARES["fine_tune"]))
+    wishes, costs = Wishes(should_stop), Costs(sink)
+    sink, steps = costs, HeardSteps(costs, _SHARES.get(spec.method.name, _SHARES["fine_tune"]))
     method = METHODS[spec.method.name]
     if method.explores:
-        return explore(spec, inputs, places, _base, steps=steps, wishes=wishes, sink=sink)
+        found = explore(spec, inputs, places, _base, steps=steps, wishes=wishes, sink=sink)
+        return replace(found, costs=costs.spent())
     with steps.step("prepare") as note:
         wishes.check()
         threads = devices.use_threads(places.threads)
         device = devices.choose(places.device)
         cache = CacheFolder(places.cache, places.cache_bytes, features=places.features)
         data = read(inputs)
-        base = _open(spec, inputs, places, cache, data)
+        base = open_job_base(spec, inputs, places, cache, data)
         note.text = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.held_out)} held out"
     try:
+        costs.opened(base, data, cache, device, threads)
         features = FrozenFeatures(base, cache, device=device, threads=threads, steps=steps, wishes=wishes)
         if method.needs_features(spec.method):
             with steps.step("features") as note:
@@ -104,12 +108,13 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
             bundle, manifest = _export(job, places, cache, steps)
             note.text = f"{bundle.stat().st_size / 1e6:.1f} MB"
         steps.progress("export", 1.0)
-        return Result(manifest, report(job, steps.done), bundle)
+        costs.closed(base, data, cache)
+        return Result(manifest, report(job, steps.done), bundle, costs.spent(trained=job.trained.backbone is not None))
     finally:
         data.close()
 
 
-def _open(spec: JobSpec, inputs: Inputs, places: Places, cache: CacheFolder, data: JobData) -> Base:
+def open_job_base(spec: JobSpec, inputs: Inputs, places: Places, cache: CacheFolder, data: JobData) -> Base:
     """The base model; a table's inputs are what its training rows make them."""
     try:
         base = _base(spec, inputs, places, cache, data)

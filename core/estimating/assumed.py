@@ -1,0 +1,94 @@
+"""Figures for networks and devices that nobody has measured yet: right within a factor of five or so."""
+
+from core.contract.prepare import ImagePrepare
+from core.estimating.course import Course
+from core.estimating.rates import Rate
+from core.estimating.work import Device, Work
+
+SPREAD = 0.8
+"""Relative standard deviation of such a figure."""
+MIB = 1024 * 1024
+_SPEED = {"cpu": 2.0e10, "cuda": 1.0e13}  # floating-point operations in a second, of one thread or of a GPU
+_PER_PARAMETER = 300.0  # operations for each parameter of an image network at 224 x 224 pixels
+_DECODE = {"image": 4e-3, "text": 2e-4, "tabular": 2e-5}  # seconds of one thread for an item
+_START_BYTES = 450 * MIB
+_PER_PIXEL = 2500.0  # bytes that training keeps for each pixel of its input
+
+
+def rate(value: float) -> Rate:
+    """An assumed figure."""
+    return Rate(value, SPREAD, "assumed")
+
+
+def operations(work: Work) -> float:
+    """Floating-point operations of one item's way through the network."""
+    if work.modality == "image":
+        return _PER_PARAMETER * work.parameters * (size(work) / 224) ** 2
+    if work.modality == "text":
+        return 1.2 * work.parameters * work.tokens
+    return 2.0 * work.parameters
+
+
+def size(work: Work) -> int:
+    """Height and width of an image network's input."""
+    prepare = work.card.prepare if work.card else None
+    return prepare.size if isinstance(prepare, ImagePrepare) else 224
+
+
+def decode(work: Work, device: Device) -> Rate:
+    """Seconds to read and prepare one item."""
+    return rate(_DECODE[work.modality] / max(1, device.threads))
+
+
+def embed(work: Work, device: Device) -> Rate:
+    """Seconds to embed one item."""
+    return rate(operations(work) / _speed(device) + decode(work, device).value)
+
+
+def step(work: Work, device: Device, course: Course) -> Rate:
+    """Seconds of training for each item."""
+    if not course.network:
+        return rate(1e-4)
+    passes = 3.0 if course.freeze == "none" else 2.0
+    augment = decode(work, device).value if course.augmentation != "none" else 0.0
+    return rate(passes * 1.5 * operations(work) / _speed(device) + augment)
+
+
+def validate(work: Work, device: Device) -> Rate:
+    """Seconds to validate one item."""
+    return rate(1.5 * operations(work) / _speed(device))
+
+
+def graph(work: Work) -> Rate:
+    """Seconds to export a network."""
+    return rate(2.0 + work.parameters / 1e7)
+
+
+def activations(work: Work, course: Course) -> float:
+    """Bytes that training keeps for each item of a batch."""
+    if not course.network or work.modality == "tabular":
+        return 64.0 * 1024
+    share = 1.0 if course.freeze == "none" else 0.5
+    if work.modality == "image":
+        return share * _PER_PIXEL * size(work) ** 2
+    layers, hidden, heads = _transformer(work)
+    tokens = float(work.tokens)
+    return share * 2 * tokens * hidden * layers * (34 + 5 * heads * tokens / hidden)  # Korthikanti et al., 2022
+
+
+def _transformer(work: Work) -> tuple[int, int, int]:
+    config = work.card.config if work.card else {}
+    return (
+        int(config.get("num_hidden_layers", 12)),
+        int(config.get("hidden_size", 768)),
+        int(config.get("num_attention_heads", 12)),
+    )
+
+
+def start_bytes(device: Device) -> Rate:
+    """What a job's process holds before it has done anything; of a GPU next to nothing."""
+    return Rate(_START_BYTES if device.kind == "cpu" else 64.0 * MIB, 0.3, "assumed")
+
+
+def _speed(device: Device) -> float:
+    return _SPEED[device.kind] * (device.threads if device.kind == "cpu" else 1)

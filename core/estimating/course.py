@@ -1,0 +1,91 @@
+"""A training by gradient descent, as far as its cost depends on its options."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from core.contract.methods import FineTune
+
+_USUAL: dict[str, Any] = {  # of what is left open and nobody has resolved
+    "epochs": 8,
+    "batch_size": 16,
+    "early_stop": 3,
+    "ema": 0.99,
+    "augmentation": "standard",
+    "lora_rank": None,
+}
+
+
+@dataclass(frozen=True)
+class Course:
+    """How long and in what steps a network is trained."""
+
+    epochs: int
+    batch_size: int
+    freeze: str = "none"
+    patience: int | None = None
+    scratch: bool = False
+    head_start: bool = True
+    averaged: bool = False
+    """Whether a moving average of the weights is validated, too."""
+    augmentation: str = "standard"
+    lora_rank: int | None = None
+    searched: bool = False
+    """Whether weights between the first and the last are tried."""
+    settled: bool = True
+    """Whether nothing was left open."""
+
+    @property
+    def network(self) -> bool:
+        """Whether the network itself is in the loop; else a head alone learns from cached features."""
+        return not (self.freeze == "all" and self.augmentation == "none" and not self.scratch)
+
+    @property
+    def features(self) -> bool:
+        """Whether the frozen base model's features are needed."""
+        return not self.scratch and (self.head_start or not self.network)
+
+    @property
+    def variant(self) -> str:
+        """What one step's seconds depend on besides the network and the data."""
+        return f"{self.style}|{self.batch_size}"
+
+    @property
+    def style(self) -> str:
+        """The same without the size of a batch."""
+        if not self.network:
+            return "head"
+        lora = "" if self.lora_rank is None else f"+lora{self.lora_rank}"
+        return f"{self.freeze}{lora}+{self.augmentation}"
+
+    @property
+    def shortest(self) -> int:
+        """Epochs after which it may end by itself at the earliest."""
+        return self.epochs if self.patience is None else min(self.epochs, self.patience)
+
+
+def course_of(options: FineTune, resolved: Mapping[str, Any] | None, *, modality: str) -> Course:
+    """The course that these options lead to; `resolved` is what became of those left to the service."""
+    values = options.model_dump()
+    known = {} if resolved is None else {name: value for name, value in resolved.items() if name in values}
+    settled = True
+    for name, usual in _USUAL.items():
+        if values.get(name, usual) == "auto" or name not in values:
+            settled &= name in known or name not in values
+            values[name] = known.get(name, usual)
+    augmentation = values["augmentation"] if modality == "image" else "none"
+    if options.freeze == "all" and options.augmentation == "auto" and options.init == "pretrained":
+        augmentation = "none"
+    return Course(
+        epochs=values["epochs"],
+        batch_size=values["batch_size"],
+        freeze=options.freeze,
+        patience=values["early_stop"],
+        scratch=options.init == "scratch",
+        head_start=options.head_start,
+        averaged=values["ema"] is not None,
+        augmentation=augmentation,
+        lora_rank=values["lora_rank"],
+        searched=values.get("wise_ft") is not None,
+        settled=settled,
+    )

@@ -1,0 +1,269 @@
+"""How long a job takes, step by step."""
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from core.contract.jobs import StepName
+from core.contract.methods import Auto, FineTune, LinearProbe, RankBaseModels
+from core.estimating import assumed
+from core.estimating.course import Course, course_of
+from core.estimating.rates import Rate, Rates
+from core.estimating.work import Device, Work
+
+Basis = Literal["measured", "history", "assumed"]
+RACE_SECONDS = 600.0
+"""How long a race may take without a budget."""
+_TRAINED = 0.7  # how often a trained network is served, where nobody knows better
+_RACED = 0.6  # how often a race goes beyond its probe
+_ROWS = 2000  # training rows up to which a table's network is trained from scratch without being asked for
+
+
+@dataclass
+class Sum:
+    """Seconds with what is uncertain about them; `low` and `high` hold what is uncertain by the job's own course."""
+
+    expected: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    deviation: float = 0.0
+    by_basis: dict[Basis, float] = field(default_factory=dict)
+
+    def add(self, units: float, rate: Rate, *, low: float | None = None, high: float | None = None) -> None:
+        """So many units of a rate; `low` and `high` are units, too."""
+        self.expected += units * rate.value
+        self.low += (units if low is None else low) * rate.value
+        self.high += (units if high is None else high) * rate.value
+        self.deviation += units * rate.value * rate.spread
+        self.by_basis[rate.basis] = self.by_basis.get(rate.basis, 0.0) + units * rate.value
+
+    def take(self, other: "Sum") -> None:
+        """Add another sum."""
+        self.expected += other.expected
+        self.low += other.low
+        self.high += other.high
+        self.deviation += other.deviation
+        for basis, value in other.by_basis.items():
+            self.by_basis[basis] = self.by_basis.get(basis, 0.0) + value
+
+    @property
+    def basis(self) -> Basis:
+        """What most of it rests on; the rest makes the interval wider."""
+        whole = sum(self.by_basis.values()) or 1.0
+        seen = self.by_basis.get("measured", 0.0) + self.by_basis.get("history", 0.0)
+        if seen < whole / 2:
+            return "assumed"
+        return "measured" if self.by_basis.get("measured", 0.0) > seen / 2 else "history"
+
+
+def parts(work: Work, rates: Rates, device: Device) -> dict[StepName, Sum]:
+    """Seconds of every step."""
+    return _Reckoner(work, rates, device).parts()
+
+
+def course(work: Work) -> Course | None:
+    """The training by gradient descent that the job contains, if there is one."""
+    method = work.method
+    if isinstance(method, FineTune):
+        return course_of(method, work.resolved, modality=work.modality)
+    if isinstance(method, Auto) and (method.arms == "auto" or set(method.arms) - {"linear_probe"}):
+        return course_of(FineTune(), work.resolved, modality=work.modality)
+    return None
+
+
+def kind_of_end(found: Course | None) -> str:
+    """What is measured and exported in the end: a `network` that was trained, or the `frozen` one with a head."""
+    return "network" if found is not None and found.network else "frozen"
+
+
+class _Reckoner:
+    def __init__(self, work: Work, rates: Rates, device: Device) -> None:
+        self.work, self.rates, self.device = work, rates, device
+        self.course = course(work)
+        self.end = kind_of_end(self.course)
+
+    def find(self, kind: str, otherwise: Rate, variant: str = "") -> Rate:
+        """The figure for this network and data, or what is assumed."""
+        work = self.work
+        return self.rates.find(kind, network=work.network, data=work.data, variant=variant) or otherwise
+
+    def parts(self) -> dict[StepName, Sum]:
+        work = self.work
+        found: dict[StepName, Sum] = {"prepare": self.prepare()}
+        if isinstance(work.method, RankBaseModels):
+            found["compare"] = self.ranking()
+            found["store"] = self.fixed("store", 0.1, "report")
+            return found
+        found["features"] = self.features()
+        found["train"] = self.train()
+        found["compare"] = self.compare(found["train"])
+        found["evaluate"] = self.per_item("evaluate", work.held_out, 2e-4, self.end)
+        found["export"] = self.export()
+        found["store"] = self.fixed("store", 0.2, self.end)
+        return found
+
+    def prepare(self) -> Sum:
+        return self.fixed("start", 0.5 + 2e-5 * self.work.items, "")
+
+    def fixed(self, kind: str, otherwise: float, variant: str) -> Sum:
+        total = Sum()
+        total.add(1, self.find(kind, assumed.rate(otherwise), variant))
+        return total
+
+    def per_item(self, kind: str, items: int, otherwise: float, variant: str) -> Sum:
+        total = Sum()
+        total.add(items, self.find(kind, assumed.rate(otherwise), variant))
+        return total
+
+    def features(self) -> Sum:
+        total = Sum()
+        if self.course is not None and not self.course.features and self.work.baselines == "none":
+            return total
+        total.take(self.graph())
+        total.add(self.work.fresh, self.find("embed", assumed.embed(self.work, self.device)))
+        return total
+
+    def graph(self) -> Sum:
+        total = Sum()
+        needed = self.work.fresh > 0 or self.end == "frozen"
+        if needed and not self.work.graph_cached and self.device.kind == "cpu":
+            total.add(1, self.find("graph", assumed.graph(self.work)))
+        return total
+
+    def train(self) -> Sum:
+        work, total = self.work, Sum()
+        if isinstance(work.method, LinearProbe):
+            otherwise = 1e-6 * work.width + 2e-8 * work.width * work.outputs
+            return self.per_item("fit", work.train + work.validation, otherwise, work.method.solver)
+        if isinstance(work.method, Auto):
+            total.take(self.per_item("fit", work.train + work.validation, 1e-6 * work.width, "ridge"))
+            if self.course is not None:
+                total.take(self.raced(self.descent(self.course)))
+        elif self.course is not None:
+            total.take(self.descent(self.course))
+        return total
+
+    def descent(self, found: Course) -> Sum:
+        """Training by gradient descent: head, first pass over the data, then epochs until it ends by itself."""
+        work, total = self.work, Sum()
+        decode = assumed.decode(work, self.device)
+        total.add(work.train + work.validation, self.find("setup", assumed.rate(4e-6 * work.width), found.style))
+        share = self.rates.find("epochs", variant=work.method.name)
+        expected = found.epochs if share is None else max(found.shortest, share.value * found.epochs)
+        step = self.step(found)
+        total.add(work.train * expected, step, low=work.train * found.shortest, high=work.train * float(found.epochs))
+        if found.network:
+            total.add(work.train, self.find("first", decode, found.style))
+        passes = (2.0 if found.averaged else 1.0) * work.validation
+        checks = self.find("validate", self.validate(found), "head" if not found.network else "network")
+        total.add(passes * expected, checks, low=passes * found.shortest, high=passes * float(found.epochs))
+        if not found.settled:
+            total.low, total.high = 0.4 * total.low, 2.0 * total.high
+        return total
+
+    def validate(self, found: Course) -> Rate:
+        return assumed.validate(self.work, self.device) if found.network else assumed.rate(1e-5)
+
+    def step(self, found: Course) -> Rate:
+        """Seconds for each item; what was seen with other sizes of a batch is nearly the same for an item."""
+        own = self.rates.find("step", network=self.work.network, data=self.work.data, variant=found.variant)
+        if own is not None:
+            return own
+        near = self.rates.variants("step", network=self.work.network, data=self.work.data)
+        alike = {name: rate for name, rate in near.items() if name.rpartition("|")[0] == found.style}
+        if not alike:
+            return assumed.step(self.work, self.device, found)
+        best = min(alike, key=lambda name: abs(math.log(int(name.rpartition("|")[2]) / found.batch_size)))
+        return replace(alike[best], spread=alike[best].spread + 0.15, exact=False)
+
+    def raced(self, total: Sum) -> Sum:
+        """A race ends when its time is up; where the probe suffices, training is not run at all."""
+        method, work = self.work.method, self.work
+        assert isinstance(method, Auto)
+        limit = 0.8 * work.max_seconds if work.max_seconds else RACE_SECONDS
+        if method.seconds != "auto":
+            limit = float(method.seconds)
+        total.expected, total.high = min(total.expected, limit), min(total.high, limit)
+        total.low = min(total.low, limit)
+        if method.arms == "auto":
+            seen = self.rates.values("raced", network=work.network, data=work.data)
+            share = sum(seen[-3:]) / len(seen[-3:]) if seen else _RACED
+            total.expected, total.low = share * total.expected, total.low if share == 1 else 0.0
+        return total
+
+    def compare(self, trained: Sum) -> Sum:
+        """Answers of the method's own model, baselines, and a network from scratch where one is wanted."""
+        work, total = self.work, Sum()
+        if self.end == "network":
+            own = self.find("validate", assumed.validate(work, self.device), "network")
+            decode = self.find("first", assumed.decode(work, self.device), self.course.style if self.course else "")
+            otherwise = own.value + (decode.value if decode.basis == "assumed" else 0.0)
+            seen = work.validation + work.held_out
+            total.take(self.per_item("compare", seen, otherwise, f"network+{work.baselines}"))
+        else:
+            otherwise = 2e-6 * work.width
+            seen = work.train + work.validation + work.held_out
+            total.take(self.per_item("compare", seen, otherwise, f"frozen+{work.baselines}"))
+        if self.from_scratch(trained):
+            known = self.rates.find("scratch", network=work.network, data=work.data)
+            total.take(self.scratch() if known is None or not known.exact else _once(known))
+        return total
+
+    def from_scratch(self, trained: Sum) -> bool:
+        """Whether the job also trains the network from random weights."""
+        work = self.work
+        tuned = isinstance(work.method, FineTune)
+        bare = work.card is not None and work.card.weights.source == "none"
+        if work.baselines == "none" or (self.course is not None and self.course.scratch) or (tuned and bare):
+            return False
+        if work.baselines == "all" or (work.modality == "tabular" and work.train <= _ROWS):
+            return True
+        return tuned and work.max_seconds is not None and 1.5 * trained.expected <= 0.8 * work.max_seconds
+
+    def scratch(self) -> Sum:
+        own = self.work.method if isinstance(self.work.method, FineTune) else FineTune()
+        options = own.model_copy(update={"init": "scratch", "freeze": "none"})
+        return self.descent(course_of(options, self.work.scratch, modality=self.work.modality))
+
+    def export(self) -> Sum:
+        """A trained network is exported anew, unless what is served in the end is a head on the frozen one."""
+        head = self.find("export", assumed.rate(0.5), "frozen")
+        total = Sum()
+        if self.end == "frozen":
+            total.add(1, head)
+            return total
+        graph = self.find("graph", assumed.graph(self.work))
+        whole = self.find("export", replace(graph, value=1.2 * graph.value), "network")
+        share = self.share_trained()
+        sure = share == 1
+        total.add(share, whole, low=1 if sure else 0, high=1)
+        total.add(1 - share, head, low=0 if sure else 1, high=0)
+        return total
+
+    def share_trained(self) -> float:
+        """How likely it is that the trained network is what is served: what came of it on these data, or on others."""
+        work = self.work
+        seen = self.rates.values("served", network=work.network, data=work.data, variant=work.method.name)
+        return sum(seen[-3:]) / len(seen[-3:]) if seen else _TRAINED
+
+    def ranking(self) -> Sum:
+        """Every candidate is embedded, as far as it is not yet, and fitted a head."""
+        work, total, method = self.work, Sum(), self.work.method
+        assert isinstance(method, RankBaseModels)
+        items = min(work.items, 2 * method.max_items)
+        for card in work.candidates:
+            one = replace(work, card=card, network=card.id)
+            embed = self.rates.find("embed", network=card.id, data=work.data) or assumed.embed(one, self.device)
+            graph = self.rates.find("graph", network=card.id) or assumed.graph(one)
+            total.add(items, embed, low=0)
+            total.add(1, graph, low=0)
+            total.add(min(work.train, method.max_items), assumed.rate(4e-6 * one.width))
+        if method.max_seconds is not None:
+            total.expected, total.high = min(total.expected, method.max_seconds), min(total.high, method.max_seconds)
+        return total
+
+
+def _once(rate: Rate) -> Sum:
+    total = Sum()
+    total.add(1, rate)
+    return total

@@ -1,0 +1,236 @@
+"""A few timed steps on the device: what an estimate rests on where nothing of the kind has run there yet.
+
+What is timed is the real thing: the job's own data, network and code, only on a handful of items. Batches grow from two
+items on, so that neither time nor memory runs out before it is known what the wanted size would take.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from core.contract.base import new_id
+from core.contract.errors import JobError
+from core.contract.jobs import JobSpec
+from core.contract.methods import Auto, FineTune
+from core.estimating.course import course_of
+from core.estimating.observing import Spent
+from core.recipes import Facts, Settled, resolve
+from worker.engine import devices
+from worker.engine.backbones import Base
+from worker.engine.cache import CacheFolder
+from worker.engine.checkpoint import Checkpoints
+from worker.engine.costs import Costs, HeardSteps
+from worker.engine.data import Collection, Items, JobData, class_counts, read
+from worker.engine.door import Inputs, Places, ShouldStop
+from worker.engine.features import cached, embed, forget
+from worker.engine.frozen import FrozenFeatures
+from worker.engine.graph import backbone_graph, known_graph
+from worker.engine.job import open_job_base
+from worker.engine.methods import METHODS, fine_tune
+from worker.engine.steps import Wishes
+from worker.engine.task import Task
+
+SECONDS = 10.0
+_EMBED_SHARE = 0.3  # of the time, where there is training to be timed, too
+_FEW = 8  # items that warm things up
+_SIZES = (2, 8)  # batches before the wanted one
+_STEPS = 2
+_ROOM = 0.7  # of the memory that is free: a larger batch than fits in there is not tried
+
+
+def measure(spec: JobSpec, inputs: Inputs, places: Places, *, should_stop: ShouldStop) -> list[Spent]:
+    """Time what the job would do; each of the results tells something else, `core.estimating.observe` reads them.
+
+    Raises what the job itself would raise before it computes anything, and `CancelledError`.
+    """
+    end = time.monotonic() + SECONDS
+    wishes, costs = Wishes(should_stop), Costs(_silent)
+    steps = HeardSteps(costs, {"prepare": 1.0})
+    with steps.step("prepare"):
+        threads, device = devices.use_threads(places.threads), devices.choose(places.device)
+        cache = CacheFolder(places.cache, places.cache_bytes, features=places.features)
+        data = read(inputs)
+        base = open_job_base(spec, inputs, places, cache, data)
+    try:
+        costs.opened(base, data, cache, device, threads)
+        bench = _Bench(spec, data, base, cache, device, threads, wishes, places.out, end)
+        options = bench.options()
+        seconds: dict[str, Any] = {}
+        if METHODS[spec.method.name].needs_features(spec.method):
+            with steps.step("features"):
+                seconds = bench.embedding(trains=options is not None)
+        costs.closed(base, data, cache)
+        resolved = None if options is None else options.model_dump(mode="json")
+        found = [costs.spent(resolved=resolved, **seconds)]
+        if options is not None and course_of(options, None, modality=data.source.modality).network:
+            found += bench.trainings(options, costs)
+        return found
+    finally:
+        data.close()
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What is measured on."""
+
+    spec: JobSpec
+    data: JobData
+    base: Base
+    cache: CacheFolder
+    device: torch.device
+    threads: int
+    wishes: Wishes
+    out: Path
+    end: float
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self.end - time.monotonic()
+
+    def options(self) -> Settled | None:
+        """The training by gradient descent that the job contains, with nothing left open."""
+        method = self.spec.method
+        if not isinstance(method, (FineTune, Auto)):
+            return None
+        facts = Facts(
+            modality=self.data.source.modality,
+            problem=self.data.problem,
+            train_items=len(self.data.train),
+            card=self.base.identity.card,
+            class_counts=tuple(map(int, class_counts(self.data))),
+            device=self.device.type,
+            gpus=1,
+        )
+        return resolve(method if isinstance(method, FineTune) else FineTune(), facts)[0]
+
+    def embedding(self, *, trains: bool) -> dict[str, Any]:
+        """Seconds to export the network, if that is still to be done, and to embed all items of the source."""
+        found: dict[str, Any] = {"graph_seconds": None, "embed_seconds": None}
+        if self.device.type == "cpu" and known_graph(self.base, self.cache) is None:
+            begun = time.monotonic()
+            backbone_graph(self.base, self.cache)
+            found["graph_seconds"] = time.monotonic() - begun
+        source = self.data.collections[0]
+        if cached(self.base.identity, source.ref.manifest_sha256, self.cache, self.device) is not None:
+            return found
+        total = len(source.manifest.items)
+        few = min(_FEW, total)
+        first = self._embed(source, few)
+        room = max(1.0, (_EMBED_SHARE if trains else 0.8) * self.left)
+        more = min(total, max(2 * few, int(few * room / max(first, 1e-3))))
+        second = self._embed(source, more) if more > few else first
+        rate = (second - first) / (more - few) if more > few and second > first else second / more
+        return found | {"embed_seconds": rate * total, "embed_items": total}
+
+    def _embed(self, source: Collection, count: int) -> float:
+        """Seconds to embed so many items, spread over the data set; they are not kept."""
+        key = new_id("mea")
+        chosen = np.linspace(0, len(source.manifest.items) - 1, count).astype(int)
+        begun = time.monotonic()
+        embed(
+            self.base,
+            _Some(source, [int(index) for index in chosen]),
+            cache=self.cache,
+            key=key,
+            device=self.device,
+            threads=self.threads,
+            should_stop=self.wishes.ask,
+        )
+        seconds = time.monotonic() - begun
+        forget(self.base.identity, key, self.cache, self.device)
+        return seconds
+
+    def trainings(self, options: Settled, costs: Costs) -> Iterator[Spent]:
+        """Short trainings with growing batches, as far as time and memory allow."""
+        last: Spent | None = None
+        before = 0
+        for size in sorted({size for size in _SIZES if size < options.batch_size} | {options.batch_size}):
+            if last is not None and not self._affords(last, before, size):
+                return
+            last, before = self._training(options, size, costs.again()), size
+            if last is None:
+                return
+            yield last
+
+    def _affords(self, seen: Spent, before: int, size: int) -> bool:
+        """Whether a batch of that size would be done in time, and fit, going by what the one before took."""
+        if not seen.epochs or seen.peak is None or seen.start_bytes is None:
+            return False
+        each = seen.epochs[-1].seconds / seen.epochs[-1].items
+        grown = (seen.peak - seen.start_bytes) * (size / before - 1)
+        return 2 * _STEPS * size * each < self.left and grown < _ROOM * self._free()
+
+    def _free(self) -> int:
+        if self.device.type == "cuda":
+            return int(torch.cuda.mem_get_info(self.device)[0])
+        return int(psutil.virtual_memory().available)
+
+    def _training(self, options: Settled, size: int, costs: Costs) -> Spent | None:
+        """Two epochs of two steps; None where there are too few items, or it failed as the job would not."""
+        data = _less(self.data, _STEPS * size, min(32, _STEPS * size))
+        own = {"batch_size": size, "epochs": 2, "early_stop": None, "head_start": False, "wise_ft": None, "devices": 1}
+        steps = HeardSteps(costs, {"train": 1.0})
+        costs.trains_on(data)
+        frozen = FrozenFeatures(
+            self.base, self.cache, device=self.device, threads=self.threads, steps=steps, wishes=self.wishes
+        )
+        task = Task(
+            options.model_copy(update=own),
+            data,
+            self.base,
+            frozen,
+            self.device,
+            self.threads,
+            self.spec.seed,
+            steps,
+            self.wishes,
+            costs,
+            Checkpoints(self.out, _silent, {}, every=math.inf),
+        )
+        with contextlib.suppress(JobError):
+            with steps.step("train"):
+                fine_tune.run(task)
+            return costs.spent(resolved=options.model_dump(mode="json") | {"batch_size": size})
+        return None
+
+
+@dataclass(frozen=True)
+class _Some:
+    """Some items of a data set, as a reader."""
+
+    source: Collection
+    indices: list[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def item(self, index: int) -> Any:
+        """One item, decoded."""
+        return self.source.reader.item(self.indices[index])
+
+    def size(self, index: int) -> int:
+        """Bytes of an item."""
+        return self.source.reader.size(self.indices[index])
+
+
+def _less(data: JobData, train: int, validation: int) -> JobData:
+    """The same with fewer items, spread over all of them; held-out items are not touched."""
+    return replace(data, train=_some(data.train, train), validation=_some(data.validation, validation))
+
+
+def _some(items: Items, count: int) -> Items:
+    chosen = np.linspace(0, max(0, len(items) - 1), min(count, len(items))).astype(int)
+    return Items(items.collection, items.indices[chosen], items.labels[chosen])
+
+
+def _silent(kind: Any, data: dict[str, Any]) -> None:
+    """Nobody listens."""
