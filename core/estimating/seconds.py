@@ -165,7 +165,7 @@ class _Reckoner:
         return assumed.validate(self.work, self.device) if found.network else assumed.rate(1e-5)
 
     def step(self, found: Course) -> Rate:
-        """Seconds for each item; what was seen with other sizes of a batch is nearly the same for an item."""
+        """Seconds for each item, from what was seen with other batches where this size was not."""
         own = self.rates.find("step", network=self.work.network, data=self.work.data, variant=found.variant)
         if own is not None:
             return own
@@ -173,8 +173,8 @@ class _Reckoner:
         alike = {name: rate for name, rate in near.items() if name.rpartition("|")[0] == found.style}
         if not alike:
             return assumed.step(self.work, self.device, found)
-        best = min(alike, key=lambda name: abs(math.log(int(name.rpartition("|")[2]) / found.batch_size)))
-        return replace(alike[best], spread=alike[best].spread + 0.15, exact=False)
+        sizes = {int(name.rpartition("|")[2]): rate for name, rate in alike.items()}
+        return _between(sizes, found.batch_size)
 
     def raced(self, total: Sum) -> Sum:
         """A race ends when its time is up; where the probe suffices, training is not run at all."""
@@ -261,6 +261,18 @@ class _Reckoner:
         if method.max_seconds is not None:
             total.expected, total.high = min(total.expected, method.max_seconds), min(total.high, method.max_seconds)
         return total
+
+
+def _between(sizes: dict[int, Rate], size: int) -> Rate:
+    """Seconds for each item with batches of a size that was not seen: a step costs something, and each item of it."""
+    near = sorted(sizes, key=lambda seen: abs(math.log(seen / size)))[:2]
+    rate = sizes[near[0]]
+    value = rate.value
+    if len(near) == 2:
+        (first, one), (second, two) = ((seen, sizes[seen].value) for seen in near)
+        fixed = max(0.0, (one - two) / (1 / first - 1 / second))
+        value = max(0.3 * rate.value, rate.value + fixed * (1 / size - 1 / near[0]))
+    return replace(rate, value=value, spread=rate.spread + 0.15 * abs(math.log(near[0] / size)), exact=False)
 
 
 def _once(rate: Rate) -> Sum:

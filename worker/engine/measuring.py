@@ -43,6 +43,7 @@ _EMBED_SHARE = 0.3  # of the time, where there is training to be timed, too
 _FEW = 8  # items that warm things up
 _SIZES = (2, 8)  # batches before the wanted one
 _STEPS = 2
+_PATIENCE = 1.5  # items of a larger batch cost less than those of a small one
 _ROOM = 0.7  # of the memory that is free: a larger batch than fits in there is not tried
 
 
@@ -150,31 +151,42 @@ class _Bench:
         return seconds
 
     def trainings(self, options: Settled, costs: Costs) -> Iterator[Spent]:
-        """Short trainings with growing batches, as far as time and memory allow."""
-        last: Spent | None = None
-        before = 0
-        for size in sorted({size for size in _SIZES if size < options.batch_size} | {options.batch_size}):
-            if last is not None and not self._affords(last, before, size):
+        """Short trainings with growing batches up to the wanted one, as far as time and memory allow.
+
+        The first warms up, and tells what the next ones may need; of its seconds nothing is kept.
+        """
+        bench = replace(self, end=time.monotonic() + SECONDS)
+        wanted, last, before = options.batch_size, None, 0
+        sizes = sorted({size for size in _SIZES if size < wanted} | {wanted})
+        while sizes:
+            if last is None:
+                size = sizes[0]
+            elif (size := bench.largest(sizes, last, before)) == 0:
                 return
-            last, before = self._training(options, size, costs.again()), size
+            warm, last, before = last is None, bench.training(options, size, costs.again()), size
             if last is None:
                 return
-            yield last
+            yield last.model_copy(update={"epochs": []}) if warm and size < wanted else last
+            sizes = [one for one in sizes if one > size]
 
-    def _affords(self, seen: Spent, before: int, size: int) -> bool:
-        """Whether a batch of that size would be done in time, and fit, going by what the one before took."""
+    def largest(self, sizes: list[int], seen: Spent, before: int) -> int:
+        """The largest batch that would be done in time, and fit, going by what the one before took; 0: none."""
         if not seen.epochs or seen.peak is None or seen.start_bytes is None:
-            return False
-        each = seen.epochs[-1].seconds / seen.epochs[-1].items
-        grown = (seen.peak - seen.start_bytes) * (size / before - 1)
-        return 2 * _STEPS * size * each < self.left and grown < _ROOM * self._free()
+            return 0
+        each, held = seen.epochs[-1].seconds / seen.epochs[-1].items, seen.peak - seen.start_bytes
+        fit = [
+            size
+            for size in sizes
+            if 2 * _STEPS * size * each < _PATIENCE * self.left and held * (size / before - 1) < _ROOM * self._free()
+        ]
+        return max(fit, default=0)
 
     def _free(self) -> int:
         if self.device.type == "cuda":
             return int(torch.cuda.mem_get_info(self.device)[0])
         return int(psutil.virtual_memory().available)
 
-    def _training(self, options: Settled, size: int, costs: Costs) -> Spent | None:
+    def training(self, options: Settled, size: int, costs: Costs) -> Spent | None:
         """Two epochs of two steps; None where there are too few items, or it failed as the job would not."""
         data = _less(self.data, _STEPS * size, min(32, _STEPS * size))
         own = {"batch_size": size, "epochs": 2, "early_stop": None, "head_start": False, "wise_ft": None, "devices": 1}

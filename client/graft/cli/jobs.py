@@ -10,6 +10,7 @@ import typer
 from graft.cli import show
 from graft.cli.output import document, note, say, table
 from graft.cli.session import Json, Limit, Options, client
+from graft.cli.show_estimate import estimate
 from graft.cli.watch import watch as follow
 from graft.client import Graft
 from graft.types import Job
@@ -53,9 +54,20 @@ def create(
     max_seconds: Annotated[int | None, typer.Option(min=1, help="Run no longer than this.")] = None,
     webhook: Annotated[str | None, typer.Option(metavar="URL", help="Told when the job has ended.")] = None,
     watch: Annotated[bool, typer.Option("--watch/--no-watch", "-w", help="Watch it until it is finished.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Launch a job."""
+    """Launch a job, or say what it would cost."""
+    if dry_run:
+        found = client(ctx).jobs.estimate(
+            source,
+            method=method(method_name, option),
+            base_model=base_model,
+            evaluation=evaluation,
+            max_seconds=max_seconds,
+        )
+        document(found) if as_json else estimate(found.estimate, found.note)
+        return
     job = client(ctx).jobs.create(
         source,
         method=method(method_name, option),

@@ -9,7 +9,7 @@ from graft._pages import iterate
 from graft._transport import Call, Transport
 from graft.errors import GraftError, JobCancelledError, JobFailedError
 from graft.resources._ids import id_of, segment
-from graft.types import Dataset, Delivery, Event, Job, MethodSpec, Model, Page, Report
+from graft.types import Dataset, Delivery, DryRun, Event, Job, MethodSpec, Model, Page, Report
 
 
 class Jobs:
@@ -37,18 +37,41 @@ class Jobs:
         `method="fine_tune", epochs=5`. `evaluation` is a data set of its own to measure on. `max_seconds` is the
         budget. `webhook` is an address that is told, signed, when the job has ended.
         """
-        spec = {
-            "source": id_of(source),
-            "method": _method(method, options),
-            "base_model": None if base_model is None else id_of(base_model),
-            "evaluation": None if evaluation is None else id_of(evaluation),
-            "budget": None if max_seconds is None else {"max_seconds": max_seconds},
-            "seed": seed,
-            "metadata": None if metadata is None else dict(metadata),
-            "webhook": None if webhook is None else {"url": webhook},
-        }
-        given = {name: value for name, value in spec.items() if value is not None}
+        given = _spec(
+            source,
+            method=_method(method, options),
+            base_model=base_model,
+            evaluation=evaluation,
+            max_seconds=max_seconds,
+            seed=seed,
+            metadata=metadata,
+            webhook=webhook,
+        )
         return self._transport.parse(Job, self._transport.send(Call("POST", "/jobs", json=given, creates=True)))
+
+    def estimate(
+        self,
+        source: str | Dataset,
+        *,
+        method: str | Mapping[str, Any] | MethodSpec | None = None,
+        base_model: str | Model | None = None,
+        evaluation: str | Dataset | None = None,
+        max_seconds: int | None = None,
+        **options: Any,
+    ) -> DryRun:
+        """Check a job and say what it would cost, without launching it; arguments and errors are those of `create`.
+
+        Takes up to 20 s, where a worker has to time a few steps first. What cannot fit has `estimate.fits` false.
+        """
+        given = _spec(
+            source,
+            method=_method(method, options),
+            base_model=base_model,
+            evaluation=evaluation,
+            max_seconds=max_seconds,
+        )
+        call = Call("POST", "/jobs", params={"dry_run": "true"}, json=given, repeatable=True)
+        return self._transport.parse(DryRun, self._transport.send(call))
 
     def list(
         self,
@@ -128,6 +151,31 @@ class Jobs:
         """The report as one HTML page that needs nothing else."""
         call = Call("GET", f"/jobs/{segment(job)}/report", headers={"Accept": "text/html"})
         return self._transport.send(call).text
+
+
+def _spec(
+    source: str | Dataset,
+    *,
+    method: dict[str, Any] | None,
+    base_model: str | Model | None,
+    evaluation: str | Dataset | None,
+    max_seconds: int | None,
+    seed: int | None = None,
+    metadata: Mapping[str, str] | None = None,
+    webhook: str | None = None,
+) -> dict[str, Any]:
+    """The body of a job: what was given, and nothing else."""
+    spec = {
+        "source": id_of(source),
+        "method": method,
+        "base_model": None if base_model is None else id_of(base_model),
+        "evaluation": None if evaluation is None else id_of(evaluation),
+        "budget": None if max_seconds is None else {"max_seconds": max_seconds},
+        "seed": seed,
+        "metadata": None if metadata is None else dict(metadata),
+        "webhook": None if webhook is None else {"url": webhook},
+    }
+    return {name: value for name, value in spec.items() if value is not None}
 
 
 def _method(method: str | Mapping[str, Any] | MethodSpec | None, options: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -4,8 +4,9 @@ from graft.types.access import Key, NewKey, Quotas, Scope, Usage
 from graft.types.base import Health, Page, Resource
 from graft.types.datasets import ClassCount, Column, Dataset, DatasetReport, Fault, Reading, Sample
 from graft.types.errors import ErrorBody
+from graft.types.estimates import Estimate, Figure
 from graft.types.imports import Import
-from graft.types.jobs import Event, Job, MethodSpec, Progress, Step
+from graft.types.jobs import DryRun, Event, Job, MethodSpec, Progress, Step
 from graft.types.menus import BaseModelCard, MethodCard
 from graft.types.models import ItemError, LabelScore, Model, ModelFile, Prediction, Predictions, Publication
 from graft.types.rankings import Candidate, Difference, Ranking
@@ -27,9 +28,12 @@ __all__ = [
     "DatasetReport",
     "Delivery",
     "Difference",
+    "DryRun",
     "ErrorBody",
+    "Estimate",
     "Event",
     "Fault",
+    "Figure",
     "Forgetting",
     "Health",
     "Import",

@@ -5,6 +5,7 @@ from typing import Any
 
 from graft.types.base import Resource
 from graft.types.errors import ErrorBody
+from graft.types.estimates import Estimate
 
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -62,7 +63,7 @@ class Job(Resource):
     baselines: str = "quick"
     guard: str = "on"
     resolved: dict[str, Any] | None = None
-    estimate: dict[str, Any] | None = None
+    estimate: Estimate | None = None
     attempt: int = 0
     lost: int = 0
     webhook: dict[str, Any] | None = None
@@ -78,6 +79,16 @@ class Job(Resource):
     def finished(self) -> bool:
         """Whether nothing will happen to the job any more."""
         return self.state in FINISHED
+
+
+class DryRun(Resource):
+    """A job that was checked and not launched, with what it is expected to cost; `note` says what that lacks."""
+
+    valid: bool = True
+    method: MethodSpec
+    base_model: str | None = None
+    estimate: Estimate
+    note: str = ""
 
 
 class Event(Resource):
