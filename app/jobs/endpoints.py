@@ -25,6 +25,10 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 _SOURCE = "ds_01k9zq3w6v8d4m2x7c5t0b1n9r"
 _EXAMPLES: Any = {
     "auto": {"summary": "The best of what is worth running, the default", "value": {"source": _SOURCE}},
+    "linear_probe": {
+        "summary": "A linear probe: seconds",
+        "value": {"method": {"name": "linear_probe"}, "source": _SOURCE},
+    },
     "fine_tune": {
         "summary": "Fine-tuning of the last stages",
         "value": {"method": {"name": "fine_tune", "epochs": 5, "freeze": "none"}, "source": _SOURCE, "seed": 1},

@@ -84,7 +84,7 @@ def delete_model(model_id: ModelId, store: StoreDep, tenant: WriteTenant, predic
     "/models/{model_id}/publish",
     summary="Publish a model",
     response_model=Model,
-    responses=errors(404, 409),
+    responses=errors(400, 404, 409, 413, 415),
     dependencies=[Depends(known_query)],
 )
 def publish_model(

@@ -9,7 +9,7 @@ from core.contract.base import Body, DatasetId, JobId, Metadata, ModelId, Record
 from core.contract.datasets import Modality
 from core.contract.errors import ErrorBody
 from core.contract.estimates import Estimate
-from core.contract.methods import AnyMethod, LinearProbe
+from core.contract.methods import AnyMethod, Auto
 from core.contract.verdicts import Verdict
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -42,7 +42,7 @@ class Webhook(Body):
 class JobSpec(Body):
     """Body of `POST /jobs`."""
 
-    method: AnyMethod = Field(default=LinearProbe(), description="Name and options; see `GET /methods`.")
+    method: AnyMethod = Field(default=Auto(), description="Name and options; see `GET /methods`.")
     base_model: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = Field(
         default=None,
         description="A card's id (`GET /base-models`), `timm:<name>`, `hf:<name>`, or one of your models (`mdl_…`). "

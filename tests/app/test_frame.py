@@ -145,8 +145,8 @@ def test_unknown_paths_methods_and_parameters(sqlite_client: TestClient) -> None
 
 
 def test_a_wish_in_the_query_that_nobody_knows_starts_nothing(sqlite_client: TestClient, sqlite_store: Store) -> None:
-    job = sqlite_client.post("/jobs?dry_run=true", json={"source": add_dataset(sqlite_store)})
-    assert (job.status_code, job.json()["error"]["param"]) == (422, "dry_run")
+    job = sqlite_client.post("/jobs?dry_runs=true", json={"source": add_dataset(sqlite_store)})
+    assert (job.status_code, job.json()["error"]["param"]) == (422, "dry_runs")
     assert sqlite_client.get("/jobs").json()["data"] == []
     answer = sqlite_client.post(f"/models/{new_id('mdl')}/predict?topk=1", content=b"x")
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "unknown_field")

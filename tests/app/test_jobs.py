@@ -150,7 +150,7 @@ def test_fifty_posts_with_one_key_make_one_job(client: TestClient, store: Store)
 def test_a_key_belongs_to_one_request(client: TestClient, store: Store) -> None:
     source = add_dataset(store)
     first = _post(client, "k", source=source)
-    same = _post(client, "k", source=source, seed=0, method={"name": "linear_probe"})  # the defaults, spelt out
+    same = _post(client, "k", source=source, seed=0, method={"name": "auto"})  # the defaults, spelt out
     assert (same.json(), same.headers["Idempotent-Replayed"]) == (first.json(), "true")
     other = _post(client, "k", source=source, seed=1)
     assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_key_reused")

@@ -1,6 +1,7 @@
 """A ranking as the SDK and the command line show it."""
 
 import pytest
+
 from graft.cli import show
 from graft.types import Report
 

@@ -125,6 +125,7 @@ def probe(task: Task, merged: JobData, frozen: FrozenFeatures) -> ArmRun:
         LinearProbe(),
         rng=task.rng(),
         problem=merged.problem,
+        modality=merged.source.modality,
         control=control,
     )
     return on_features("linear_probe", merged, found.head, found.out_of_fold, frozen)

@@ -55,8 +55,10 @@ def hold(ground: Ground, trained: Trained) -> Contest:
     """Measure all arms, judge the method, choose what is served.
 
     Served is what is best on the choosing items, of the method and the best baseline; where they say the same, what has
-    the better loss there. A verdict of `improved` or `harmful` on the held-out items overrules that. With the guard
-    off the method is served whatever comes out. Other methods that were raced are told, and compared with nobody.
+    the better loss there. A verdict of `improved` or `harmful` on the held-out items overrules that. A constant answer
+    is served only where the method does harm: who asks for a model is not given one that looks at nothing, for no
+    better reason than that nothing could be learnt, or shown to be. With the guard off the method is served whatever
+    comes out. Other methods that were raced are told, and compared with nobody.
     """
     task = ground.task
     method = arms.of_method(task, trained, ground.train_seconds)
@@ -103,9 +105,10 @@ class _Field:
         """Of the arms that are measured."""
         measured = [arm for arm in runs if arm.state == "measured"]
         finite = {arm.name: np.isfinite(arm.choosing).all(axis=1) for arm in measured}
-        answered = [rows for rows in finite.values() if rows.any()]
-        known = np.array(answered, dtype=bool).all(axis=0) if answered else np.zeros(len(merged.train), dtype=bool)
-        found = {arm.name: _contender(arm, merged, known & finite[arm.name]) for arm in measured}
+        known = np.full(len(merged.train), any(rows.any() for rows in finite.values()))
+        for rows in finite.values():
+            known &= rows | ~rows.any()
+        found = {arm.name: _contender(arm, merged, np.logical_and(known, finite[arm.name])) for arm in measured}
         return cls(merged, known, found)
 
 
@@ -163,6 +166,8 @@ def _better(method: ArmRun, rival: ArmRun, field: _Field, judgement: Judgement) 
     """What should be served of the two."""
     if judgement.verdict in {"improved", "harmful"}:
         return method if judgement.verdict == "improved" else rival
+    if rival.name in CONSTANT:
+        return method
     ours, theirs = (field.contenders[arm.name].choosing.figure for arm in (method, rival))
     if math.isnan(ours) or math.isnan(theirs):
         return method

@@ -231,9 +231,7 @@ class _Reader:
         return ((values - self.scale.mean) / self.scale.std).astype(np.float32)
 
 
-def select(
-    collection: Collection, splits: tuple[Split, ...], classes: list[str]
-) -> tuple[Items, TargetScale | None]:
+def select(collection: Collection, splits: tuple[Split, ...], classes: list[str]) -> tuple[Items, TargetScale | None]:
     """Items of a collection by themselves, with the scale of their values where it is a regression.
 
     `classes` are those that the targets are to count in; they must hold all of the collection's.

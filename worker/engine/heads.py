@@ -55,9 +55,10 @@ class Head:
 
     def __call__(self, embedding: Floats) -> Floats:
         """Logits (N, C) of embeddings (N, D), in float32."""
-        x = embedding if self.mean is None else embedding - self.mean
+        x: Floats = embedding if self.mean is None else embedding - self.mean
         if self.normalise in {"l2", "centred_l2"}:
-            x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.float32(EPSILON))
+            length: Floats = np.maximum(np.linalg.norm(x, axis=1, keepdims=True), EPSILON).astype(np.float32)
+            x = x / length
         elif self.scale is not None:
             x = x / self.scale
         logits: Floats = x @ self.weight.T + self.bias

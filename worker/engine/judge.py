@@ -3,13 +3,16 @@
 The baseline it is held against is the one that is best on items of the *choosing* side (validation, or out of fold):
 the best of several on the held-out items themselves would be the luckiest, too. Then, on held-out items:
 
-- `harmful`: the interval of the difference lies below 0.
+- `harmful`: the interval of the difference lies below 0. Or another baseline is better beyond any doubt (p < 0.01,
+  for all baselines together), and is then the one it is held against: where held-out items are of another kind than
+  those to choose by, the latter name the wrong one.
 - `not_improved`: no arm beats the constant answer; or the interval ends at the margin of use or below it.
 - `improved`: the interval lies above 0, the difference is of use (at least the margin), and the method beats the
   constant answer, too.
 - `undetermined`: anything else; the sentence says how many held-out items would tell (80 % power).
 
-Without a true difference `improved` and `harmful` come up in at most 5 % of all jobs, both together.
+Without a true difference `improved` and `harmful` come up in at most 5 % of all jobs, both together; `harmful` for the
+sake of another baseline in at most half a per cent more.
 """
 
 from dataclasses import dataclass
@@ -24,6 +27,7 @@ from worker.engine.problems import Targets, one_hot, score_name
 from worker.engine.verdict_words import Said
 
 LARGEST_MARGIN, SMALLEST_MARGIN = 0.02, 0.01
+_DOUBT = 0.01
 _CLASS_ITEMS, _CLASS_DROP, _CLASS_LOST = 5, 0.1, 2
 
 
@@ -73,9 +77,10 @@ def judge(
     `targets` are those of the held-out items (`worker.engine.problems`), `of_use` the margin where it is not to follow
     from their number. `served` names the method: who picks another arm says so.
     """
-    rival, items = best(baselines), len(method.held_out)
+    items = len(method.held_out)
     of_use = margin(items) if of_use is None else of_use
     differences = {arm.name: paired.compare(method.held_out, arm.held_out, rng) for arm in baselines}
+    rival = _far_better(baselines, differences) or best(baselines)
     difference = differences[rival.name]
     chance = next((arm for arm in baselines if arm.constant), None)
     hopeless = chance is not None and not any(_beats(arm, chance, len(baselines), rng) for arm in [method, *baselines])
@@ -98,6 +103,15 @@ def judge(
         served=method.name,
     )
     return Ruling(judgement, differences)
+
+
+def _far_better(baselines: list[Contender], differences: dict[str, Difference]) -> Contender | None:
+    """The baseline that is most surely better than the method on the held-out items, if one is beyond any doubt."""
+    doubt = {arm.name: differences[arm.name].p_value or 0.0 for arm in baselines if differences[arm.name].effect < 0}
+    surest = min(doubt, key=lambda name: (doubt[name], differences[name].effect), default="")
+    if not surest or doubt[surest] * len(baselines) >= _DOUBT or differences[surest].high >= 0:
+        return None
+    return next(arm for arm in baselines if arm.name == surest)
 
 
 def _rule(difference: Difference, of_use: float, *, hopeless: bool, above: bool) -> Verdict:

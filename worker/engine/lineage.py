@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from core.contract.datasets import DatasetManifest
+from core.contract.datasets import DatasetManifest, Split
 from core.contract.models import ModelManifest
 from core.contract.verdicts import Forgetting
 from core.modality.reader import DatasetReader
@@ -115,7 +115,7 @@ def _former(ref: DataRef, found: ModelManifest) -> tuple[Items, TargetScale | No
     if use is None or not known:
         return None
     collection = Collection(ref, "evaluation", manifest, DatasetReader(manifest, ref.content))
-    splits = ("test",) if use.role == "source" else ("train", "validation", "test")
+    splits: tuple[Split, ...] = ("test",) if use.role == "source" else ("train", "validation", "test")
     items, unit = select(collection, splits, found.classes)
     if len(items) == 0:
         collection.reader.close()

@@ -40,6 +40,18 @@ class Wishes:
         return wish
 
 
+class Until(Wishes):
+    """The user's wishes, and one of the service's own: to finish once the time is up (a `time.monotonic`)."""
+
+    def __init__(self, wishes: Wishes, end: float) -> None:
+        super().__init__(wishes.ask)
+        self._end = end
+
+    def _heard(self) -> Wish:
+        wish = super()._heard()
+        return "stop" if wish == "go_on" and time.monotonic() >= self._end else wish
+
+
 class Note:
     """The note that a step leaves in the books; set while it runs."""
 

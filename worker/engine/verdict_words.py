@@ -51,7 +51,10 @@ def _lead(verdict: Verdict, said: Said) -> str:
     if verdict == "harmful":
         return f"{method} did harm: {baseline} is better."
     if said.hopeless:
-        return "Nothing beats a constant answer: the labels may not follow from the inputs at all."
+        return (
+            "Nothing was learnt: no arm beats a constant answer. The labels may not follow from the inputs at all, or "
+            "there are too few items."
+        )
     if verdict == "not_improved":
         return f"{method} brought nothing of use over {baseline}."
     return (

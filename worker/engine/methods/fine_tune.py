@@ -120,6 +120,7 @@ def _probe(task: Task, items: Items, options: LinearProbe) -> linear_probe.Fitte
         options,
         rng=task.rng(),
         problem=data.problem,
+        modality=data.source.modality,
         control=control,
     )
 
