@@ -7,10 +7,12 @@ from anyio import to_thread
 
 from app.models import service as models
 from app.models.blobs import CorruptBlobError, check
-from app.predictions.inputs import Inputs
-from app.predictions.predictor import DEFAULT_TOP, Predictor
+from app.predictions.answers import DEFAULT_TOP
+from app.predictions.items import Inputs
+from app.predictions.predictor import Predictor
+from app.predictions.sessions import Parts
 from core.contract.errors import ConflictError
-from core.contract.models import Model, ModelFile, PredictionReply
+from core.contract.models import Model, PredictionReply
 from core.store.store import Store
 
 
@@ -23,29 +25,35 @@ async def predict(
     store: Store, tenant: str, predictor: Predictor, *, model: Model, inputs: Inputs, top_k: int | None
 ) -> PredictionReply:
     """Answer every item; `CorruptBlobError` if the model's own bytes are damaged, `ConflictError` if it has no head."""
-    if not model.classes:
+    if not model.classes and model.manifest.problem != "regression":
         raise ConflictError(
             f"Model {model.id} has no classifier: it was imported as a base model.",
             code="model_has_no_head",
             hint=f'Get one on your own classes: POST /jobs with "base_model": "{model.id}".',
         )
-    load = partial(_graph, store, tenant, model)
+    load = partial(_parts, store, tenant, model)
     wanted = inputs.top_k or top_k or DEFAULT_TOP
     return PredictionReply(model=model.id, predictions=await predictor.predict(model, load, inputs, wanted))
 
 
-def _graph(store: Store, tenant: str, model: Model) -> bytes:
-    """The bytes of the model's ONNX graph, read at its place in the bundle and checked."""
-    file = _graph_file(model)
-    stretch = models.member(store, tenant, model, file.name)
+def _parts(store: Store, tenant: str, model: Model) -> Parts:
+    tokenizer = _member(store, tenant, model, "tokenizer.json") if model.manifest.modality == "text" else None
+    return Parts(_member(store, tenant, model, _graph_file(model)), model.manifest.prepare, tokenizer)
+
+
+def _member(store: Store, tenant: str, model: Model, name: str) -> bytes:
+    """A file of the bundle, read at its place and checked."""
+    if name not in {file.name for file in model.files}:
+        raise CorruptBlobError(f"Model {model.id}", f"its bundle holds no {name}")
+    stretch = models.member(store, tenant, model, name)
     with stretch.file:
         data = os.pread(stretch.file.fileno(), stretch.size, stretch.offset)
-    check(data, file.sha256, f"{file.name} of model {model.id}")
+    check(data, stretch.sha256, f"{name} of model {model.id}")
     return data
 
 
-def _graph_file(model: Model) -> ModelFile:
+def _graph_file(model: Model) -> str:
     for file in model.files:
         if file.name.endswith(".onnx"):
-            return file
+            return file.name
     raise CorruptBlobError(f"Model {model.id}", "its bundle holds no ONNX graph")

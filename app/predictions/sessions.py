@@ -2,31 +2,46 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from core.contract.prepare import Prepare
+from core.modality.preparers import Arrays, Preparer, preparer
+
 DEFAULT_BYTES = 2 * 1024**3
 
 
 class UnusableGraphError(Exception):
-    """The bytes are not a graph that ONNX Runtime can load."""
+    """The bytes are not a graph that ONNX Runtime can load, or not a tokenizer."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a session is made of: the graph, and what turns items into its inputs."""
+
+    graph: bytes
+    prepare: Prepare
+    tokenizer: bytes | None = None
 
 
 @dataclass(frozen=True)
 class Session:
-    """A graph that is ready to run; safe to use from several threads at once."""
+    """A graph that is ready to run, with its preparation; safe to use from several threads at once."""
 
     graph: ort.InferenceSession
+    preparer: Preparer
     bytes: int
 
-    def run(self, output: str, name: str, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Feed `batch` (n, 3, s, s) as input `name` and return that output, e.g. (n, classes)."""
-        result: NDArray[np.float32] = self.graph.run([output], {name: batch})[0]
+    def run(self, output: str, names: Sequence[str], batch: Arrays) -> NDArray[np.float32]:
+        """Feed a batch as the inputs of these names and return that output, e.g. (n, classes)."""
+        found: list[Any] = self.graph.run([output], dict(zip(names, batch, strict=True)))
+        result: NDArray[np.float32] = found[0]
         return result
 
 
@@ -40,8 +55,8 @@ class Sessions:
         self._lock = threading.Lock()
         self._open: OrderedDict[str, Future[Session]] = OrderedDict()
 
-    def get(self, key: str, load: Callable[[], bytes]) -> Session:
-        """The session of `key`; on first use `load` gives the graph's bytes. Its error reaches all who wait."""
+    def get(self, key: str, load: Callable[[], Parts]) -> Session:
+        """The session of `key`; on first use `load` gives its parts. Its error reaches all who wait."""
         with self._lock:
             future = self._open.get(key)
             mine = future is None
@@ -62,10 +77,9 @@ class Sessions:
         with self._lock:
             return list(self._open)
 
-    def _fill(self, key: str, future: Future[Session], load: Callable[[], bytes]) -> None:
+    def _fill(self, key: str, future: Future[Session], load: Callable[[], Parts]) -> None:
         try:
-            graph = load()
-            session = Session(open_graph(graph, self.threads), len(graph))
+            session = open_session(load(), self.threads)
         except BaseException as error:
             with self._lock:
                 if self._open.get(key) is future:
@@ -83,6 +97,16 @@ class Sessions:
                 key, size = ready.pop(0)
                 del self._open[key]
                 total -= size
+
+
+def open_session(parts: Parts, threads: int) -> Session:
+    """A session from its parts. Raises `UnusableGraphError`."""
+    graph = open_graph(parts.graph, threads)
+    try:
+        prepare = preparer(parts.prepare, parts.tokenizer)
+    except ValueError as error:
+        raise UnusableGraphError(str(error)) from error
+    return Session(graph, prepare, len(parts.graph) + len(parts.tokenizer or b""))
 
 
 def open_graph(graph: bytes, threads: int) -> ort.InferenceSession:

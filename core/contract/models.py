@@ -175,6 +175,9 @@ class Prediction(Record):
     value: float | None = Field(default=None, description="Regression: the predicted number.")
     low: float | None = Field(default=None, description="Regression: nine of ten values lie between `low` and `high`.")
     high: float | None = None
+    warnings: list[str] = Field(
+        default=[], description="What is doubtful about the item, e.g. columns of a row that are missing or unknown."
+    )
     error: ItemError | None = None
 
 

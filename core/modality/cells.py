@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Kind = Literal["number", "date", "boolean"]
+MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "?")
+"""What stands for no value, in any case of letters; in a text only the empty one does."""
 
 _YES = {"true", "yes", "y", "t", "on"}
 _NO = {"false", "no", "n", "f", "off"}

@@ -7,11 +7,10 @@ from datetime import time
 import polars as pl
 
 from core.contract.datasets import Column, ColumnKind
+from core.modality.cells import MISSING
 from core.modality.faults import FaultBook
 from core.modality.table_frame import word
 
-MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "?")
-"""What stands for no value, in any case of letters; in a text only the empty one does."""
 _MISSING_NUMBER = (*MISSING, "none", "-", "--", "missing", "unknown", "inf", "-inf", "+inf", "infinity", "-infinity")
 _NEARLY = 0.95
 _FEW_ROWS = 20

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from core.modality.delimiters import find_delimiter
 from core.modality.faults import FaultBook
 from core.modality.table_errors import empty, mostly_unreadable
 from core.modality.table_frame import PIECE, Gathering, Table, unique_names
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 Quoting = Literal[0, 3]
 """`csv.QUOTE_MINIMAL` or `csv.QUOTE_NONE`."""
-_DELIMITERS = ",\t;|"
-_NO_DELIMITER = "\x1f"
 _LOOKED_AT = 50
 Lines = Callable[[], Iterator[str]]
 """Opens the text anew."""
@@ -45,22 +44,6 @@ def read_csv(lines: Lines, limits: Settings, book: FaultBook) -> Table:
     table = reading.finish(book)
     table.decimal_comma = delimiter != ","
     return table
-
-
-def find_delimiter(sample: Sequence[str]) -> str:
-    """The delimiter that cuts the most of the first lines into as many cells as the header; none if there is none."""
-    best, found = (0, 0), _NO_DELIMITER
-    for delimiter in _DELIMITERS:
-        try:
-            widths = [len(cells) for cells in csv.reader(sample, delimiter=delimiter) if cells]
-        except csv.Error:
-            continue
-        if not widths or widths[0] < 2:
-            continue
-        fitting = widths.count(widths[0])
-        if fitting * 2 >= len(widths) and (fitting, widths[0]) > best:
-            best, found = (fitting, widths[0]), delimiter
-    return found
 
 
 class _Reading:

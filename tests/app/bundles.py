@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -50,7 +51,7 @@ def graph(classes: int = 3, *, temperature: float = 1.5, weight: float = 3.0) ->
     weights = [
         numpy_helper.from_array(matrix, "weight"),
         numpy_helper.from_array(np.linspace(0, -0.1, classes, dtype=np.float32), "bias"),
-        numpy_helper.from_array(np.float32(temperature), "temperature"),
+        numpy_helper.from_array(np.array(temperature, np.float32), "temperature"),
     ]
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "h", "w"])
     outputs = [
@@ -70,21 +71,28 @@ def graph(classes: int = 3, *, temperature: float = 1.5, weight: float = 3.0) ->
 def make_bundle(*, classes: list[str] | None = None, onnx_bytes: bytes | None = None, size: int = 32) -> Bundle:
     """A bundle and its record, in no store yet."""
     classes = classes or COLOURS
-    model_id, job_id = new_id("mdl"), new_id("job")
-    manifest = _manifest(model_id, job_id, classes, size)
+    manifest = manifest_of(classes=classes, prepare=_prepare(size))
+    return bundle_of(manifest, onnx_bytes if onnx_bytes is not None else graph(len(classes)))
+
+
+def bundle_of(manifest: ModelManifest, onnx_bytes: bytes, **more: bytes) -> Bundle:
+    """A bundle with that manifest and graph, and with more files (`tokenizer` is `tokenizer.json`)."""
     files = {
-        "model.onnx": onnx_bytes if onnx_bytes is not None else graph(len(classes)),
+        "model.onnx": onnx_bytes,
         "manifest.json": manifest.model_dump_json().encode(),
-        "README.md": f"# {model_id}\n".encode(),
+        "README.md": f"# {manifest.model_id}\n".encode(),
+        **{f"{name}.json": content for name, content in more.items()},
     }
     content, members = _zip(files)
     model = Model(
-        id=model_id,
-        job_id=job_id,
-        base_model="efficientnet_lite0",
+        id=manifest.model_id,
+        job_id=manifest.job_id,
+        base_model=manifest.base_model,
         method="linear_probe",
-        classes=classes,
+        classes=manifest.classes,
         metrics={"accuracy": 0.9},
+        modality=manifest.modality,
+        problem=manifest.problem,
         bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
         files=members,
@@ -103,41 +111,45 @@ def put(store: Store, bundle: Bundle, tenant: str = "default") -> Bundle:
 
 
 @contextmanager
-def one_model(folder: Path) -> Iterator[tuple[TestClient, Bundle]]:
+def one_model(folder: Path, bundle: Bundle | None = None) -> Iterator[tuple[TestClient, Bundle]]:
     """A service with one model, for tests that change nothing and may share it."""
     settings = Settings(data_dir=folder)
     store = Store.open(settings)
     upgrade(store.db)
-    bundle = put(store, make_bundle())
+    bundle = put(store, bundle or make_bundle())
     with neighbour(settings) as client:
         yield client, bundle
     store.close()
 
 
-def _manifest(model_id: str, job_id: str, classes: list[str], size: int) -> ModelManifest:
-    return ModelManifest(
-        model_id=model_id,
-        job_id=job_id,
-        classes=classes,
-        prepare=ImagePrepare(size=size, crop=1.0, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-        temperature=1.5,
-        base_model="efficientnet_lite0",
-        architecture={"builder": "timm", "name": "efficientnet_lite0", "width": 3},
-        lineage=["efficientnet_lite0"],
-        method={"name": "linear_probe"},
-        seed=0,
-        data=[],
-        train_items=60,
-        validation_items=20,
-        held_out_items=20,
-        metrics=[Metric(name="accuracy", value=0.9, n=20)],
-        parity=Parity(items=8, max_abs_difference=1e-6, tolerance=1e-4),
-        versions={},
-        hardware={},
-        seconds=1.0,
-        licence="Apache-2.0",
-        created_at=now(),
-    )
+def _prepare(size: int) -> ImagePrepare:
+    return ImagePrepare(size=size, crop=1.0, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+def manifest_of(**said: Any) -> ModelManifest:
+    """A manifest as a job writes it, with what is said."""
+    fields: dict[str, Any] = {
+        "model_id": new_id("mdl"),
+        "job_id": new_id("job"),
+        "temperature": 1.5,
+        "base_model": "efficientnet_lite0",
+        "architecture": {"builder": "timm", "name": "efficientnet_lite0", "width": 3},
+        "lineage": ["efficientnet_lite0"],
+        "method": {"name": "linear_probe"},
+        "seed": 0,
+        "data": [],
+        "train_items": 60,
+        "validation_items": 20,
+        "held_out_items": 20,
+        "metrics": [Metric(name="accuracy", value=0.9, n=20)],
+        "parity": Parity(items=8, max_abs_difference=1e-6, tolerance=1e-4),
+        "versions": {},
+        "hardware": {},
+        "seconds": 1.0,
+        "licence": "Apache-2.0",
+        "created_at": now(),
+    }
+    return ModelManifest(**(fields | said))
 
 
 def _zip(files: dict[str, bytes]) -> tuple[bytes, list[ModelFile]]:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import threading
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +14,13 @@ import onnxruntime as ort
 import pytest
 from fastapi.testclient import TestClient
 
+from app.predictions.json_body import read
 from app.predictions.predictor import Predictor
-from app.predictions.sessions import Sessions, UnusableGraphError
+from app.predictions.sessions import Parts, Sessions, UnusableGraphError
+from core.contract.datasets import Modality
 from core.contract.errors import UnavailableError
 from core.contract.models import ModelFile
+from core.contract.prepare import ImagePrepare
 from core.modality import image
 from core.settings import Settings
 from core.store.store import Store
@@ -24,6 +28,7 @@ from tests.app.bundles import COLOURS, Bundle, graph, make_bundle, one_model, pu
 from tests.app.conftest import neighbour
 from tests.builders import encode, image_bytes
 
+PREPARE = ImagePrepare(size=32)
 PNG = {"Content-Type": "image/png"}
 
 
@@ -88,7 +93,9 @@ def test_three_forms_one_answer(shared: tuple[TestClient, Bundle]) -> None:
     assert len({str(answer["top"]) for answer in answers}) == 1
     assert {reply.json()["model"] for reply in replies} == {bundle.model.id}
     # The very same preparation and graph, run by hand.
-    batch = image.prepare_bytes(data, bundle.model.manifest.prepare, max_pixels=10**6)[None]
+    config = bundle.model.manifest.prepare
+    assert isinstance(config, ImagePrepare)
+    batch = image.prepare_bytes(data, config, max_pixels=10**6)[None]
     expected = ort.InferenceSession(bundle.files["model.onnx"]).run(["probabilities"], {"image": batch})[0][0]
     shown = {score["label"]: score["probability"] for score in answers[0]["top"]}
     assert shown == pytest.approx(dict(zip(COLOURS, expected.tolist(), strict=True)), abs=1e-6)
@@ -286,13 +293,13 @@ def test_the_least_recently_used_session_is_closed(tight_client: TestClient, sql
 
 
 def test_a_session_is_opened_once_for_all_who_wait() -> None:
-    sessions, content = Sessions(4, threads=1), graph()
+    sessions, parts = Sessions(4, threads=1), Parts(graph(), PREPARE)
     calls, gate = [], threading.Event()
 
-    def load() -> bytes:
+    def load() -> Parts:
         calls.append(1)
         gate.wait(10)
-        return content
+        return parts
 
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(sessions.get, "key", load) for _ in range(8)]
@@ -305,12 +312,12 @@ def test_sessions_are_bounded_by_size_and_failures_are_forgotten() -> None:
     content = graph()
     sessions = Sessions(10, threads=1, max_bytes=2 * len(content))
     for key in "abc":
-        sessions.get(key, lambda: content)
+        sessions.get(key, lambda: Parts(content, PREPARE))
     assert sessions.keys() == ["b", "c"]
     with pytest.raises(UnusableGraphError):
-        sessions.get("d", lambda: b"no graph")
+        sessions.get("d", lambda: Parts(b"no graph", PREPARE))
     assert sessions.keys() == ["b", "c"]
-    assert sessions.get("d", lambda: content).bytes == len(content)
+    assert sessions.get("d", lambda: Parts(content, PREPARE)).bytes == len(content)
 
 
 def test_many_clients_at_once_get_their_own_answers(shared: tuple[TestClient, Bundle]) -> None:
@@ -367,8 +374,15 @@ def test_predictions_are_measured(sqlite_client: TestClient, url: str) -> None:
     assert "graft_predict_sessions 1.0" in page
 
 
-def test_the_three_forms_stand_in_the_description(sqlite_client: TestClient) -> None:
+def test_all_forms_stand_in_the_description_with_examples_that_fit(sqlite_client: TestClient) -> None:
     operation = sqlite_client.get("/openapi.json").json()["paths"]["/models/{model_id}/predict"]["post"]
     content = operation["requestBody"]["content"]
-    assert set(content) == {"multipart/form-data", "image/*", "application/json"}
-    assert "image" in content["application/json"]["schema"]["properties"]["items"]["items"]["properties"]
+    tables = {"text/csv", "application/x-ndjson"}
+    assert set(content) == {"multipart/form-data", "image/*", "application/json", "text/plain", *tables}
+    described = content["application/json"]
+    assert len(described["schema"]["anyOf"]) == 3
+    fitting: dict[str, Modality] = {"images": "image", "texts": "text", "plain texts": "text", "rows": "tabular"}
+    for name, modality in fitting.items():
+        shown = json.dumps(described["examples"].pop(name)["value"]).encode()
+        assert read(shown, modality, 3).items[0].error is None
+    assert described["examples"] == {}
