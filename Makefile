@@ -52,8 +52,8 @@ format: install
 	@$(BIN)/ruff format .
 
 docs: install  ## make the generated tables and pages anew
-	@$(BIN)/python -m docs.tables || true
-	@$(BIN)/python -m docs.methods || true
+	@$(BIN)/python -m docs.tables
+	@$(BIN)/python -m docs.methods
 
 bench: install
 	@$(BIN)/python -m benchmarks.$(BENCH) $(BENCH_ARGS)

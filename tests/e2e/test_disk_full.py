@@ -1,8 +1,10 @@
 """A whole service on a disk that fills up: told as such, nothing half-written, and all well once there is room."""
 
+import base64
 import contextlib
 import hashlib
 import io
+import json
 import os
 import sqlite3
 import subprocess
@@ -25,6 +27,8 @@ from tests.e2e.conftest import BIN
 MIB = 1024 * 1024
 SIZE = 600 * MIB
 ZIP = {"Content-Type": "application/zip"}
+TUS = {"Tus-Resumable": "1.0.0"}
+PROBE = {"name": "linear_probe"}
 ENDLESS = {
     "name": "fine_tune",
     "freeze": "blocks.5",
@@ -240,18 +244,31 @@ def test_data_that_cannot_be_unpacked_for_want_of_room_is_told_or_waits(disk: Di
     disk.until(lambda: disk.unfinished() == [])
 
 
-def test_a_job_whose_model_does_not_fit_fails_with_a_remedy(disk: Disk, source: str) -> None:
+def test_a_job_that_cannot_fit_is_refused_and_one_that_no_longer_fits_fails_with_a_remedy(
+    disk: Disk, source: str
+) -> None:
     disk.until(lambda: disk.unfinished() == [])
     blobs, models = disk.blobs(), disk.get("/models")
+    first = disk.submit(source=source, method=ENDLESS)
+    disk.until(lambda: disk.get(f"/jobs/{first}")["state"] == "running")
+    admitted = disk.submit(source=source, method=PROBE, seed=7)  # waits behind the first: there is still room
+    disk.post(f"/jobs/{first}/cancel")
     disk.fill(leave=8 * MIB)
-    job = disk.finish(disk.submit(source=source, seed=7))
+    error = disk.post("/jobs", json={"source": source, "method": PROBE, "seed": 8}).json()["error"]
+    assert (error["code"], error["details"]["free_bytes"] <= 8 * MIB, bool(error["hint"])) == (
+        "does_not_fit",
+        True,
+        True,
+    )
+    job = disk.finish(admitted)
     assert (job["state"], job["model_id"]) == ("failed", None)
     assert (job["error"]["code"], bool(job["error"]["hint"])) == ("disk_full", True), job["error"]
+    assert disk.finish(first)["state"] == "cancelled"
     disk.until(lambda: disk.unfinished() == [], 30)
-    assert disk.blobs() == blobs
+    disk.until(lambda: disk.blobs() == blobs, 30)  # a cancelled job's checkpoint goes with it
     assert disk.get("/models") == models
     disk.free()
-    assert disk.finish(disk.submit(source=source, seed=7))["state"] == "succeeded"
+    assert disk.finish(disk.submit(source=source, method=PROBE, seed=7))["state"] == "succeeded"
 
 
 def test_a_full_disk_costs_neither_the_checkpoint_nor_the_books(disk: Disk, source: str) -> None:
@@ -266,11 +283,11 @@ def test_a_full_disk_costs_neither_the_checkpoint_nor_the_books(disk: Disk, sour
     assert disk.get("/healthz")
     for path in ("/jobs", "/datasets", "/models", f"/jobs/{job_id}/events"):
         disk.get(path)
-    refused, taken = books_when_full(disk, source)
+    refused, taken = books_when_full(disk)
     full(refused)
     disk.free()
     for one in taken:
-        disk.post(f"/jobs/{one}/cancel")
+        assert httpx2.delete(f"{disk.url}{one}", headers=TUS, timeout=60).status_code == 204
     assert disk.rows("PRAGMA integrity_check") == [("ok",)]
     if disk.get(f"/jobs/{job_id}")["state"] == "running":
         before = len(disk.events(job_id, "checkpoint"))
@@ -283,14 +300,15 @@ def test_a_full_disk_costs_neither_the_checkpoint_nor_the_books(disk: Disk, sour
     disk.until(lambda: disk.unfinished() == [])
 
 
-def books_when_full(disk: Disk, source: str) -> tuple[httpx2.Response, list[str]]:
-    """Send jobs until the database has no room for one more; returns that reply and the ids of those it took."""
-    wordy = {f"name {number}": "x" * 512 for number in range(60)}
+def books_when_full(disk: Disk) -> tuple[httpx2.Response, list[str]]:
+    """Begin uploads until the database has no room for one more; returns that reply and where the others lie."""
+    wordy = json.dumps({f"name {number}": "x" * 512 for number in range(60)})
+    said = {"Upload-Length": "10", "Upload-Metadata": f"metadata {base64.b64encode(wordy.encode()).decode()}"}
     taken: list[str] = []
     while True:
         disk.fill()
-        reply = disk.post("/jobs", json={"source": source, "metadata": wordy})
+        reply = disk.post("/uploads", headers=TUS | said)
         if reply.status_code != 201:
             return reply, taken
-        taken.append(reply.json()["id"])
+        taken.append(reply.headers["Location"])
         assert len(taken) < 1000, "the database grows on a full disk"

@@ -18,7 +18,7 @@ from tests.collector import black_hole, collector
 from tests.e2e.conftest import BIN, Service
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-STEPS = ["prepare", "features", "train", "evaluate", "export", "store"]
+STEPS = ["prepare", "features", "train", "compare", "evaluate", "export", "store"]
 
 
 @contextmanager

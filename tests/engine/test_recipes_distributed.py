@@ -2,7 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -78,19 +81,29 @@ def test_an_error_of_rank_0_leaves_nobody_behind():
     assert not helpers()
 
 
-def test_a_helper_dies_with_the_job():
+JOB = """
+import time
+import psutil
+import torch
+from tests.engine.test_recipes_distributed import helpers, talk
+from worker.engine.recipes.distributed import team
+
+if __name__ == "__main__":
+    with team(2, torch.device("cpu"), talk, 1.0):
+        print(helpers()[0].pid, flush=True)
+        time.sleep(60)
+"""
+
+
+def test_a_helper_dies_with_the_job(tmp_path):
     """A job that is killed outright takes its helpers with it."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        with team(2, CPU, talk, 1.0):
-            os.write(write, str(helpers()[0].pid).encode())
-            time.sleep(60)
-        os._exit(1)
-    os.close(write)
-    pid = int(os.read(read, 20))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    script = tmp_path / "job.py"
+    script.write_text(JOB)
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=env) as job:
+        assert job.stdout is not None
+        pid = int(job.stdout.readline())
+        job.kill()
     deadline = time.monotonic() + 10
     while psutil.pid_exists(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
