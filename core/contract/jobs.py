@@ -13,9 +13,10 @@ from core.contract.methods import AnyMethod, Auto
 from core.contract.verdicts import Verdict
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-StepName = Literal["prepare", "features", "train", "compare", "evaluate", "export", "store"]
+StepName = Literal["prepare", "features", "shift", "train", "compare", "evaluate", "export", "store"]
 Baselines = Literal["quick", "all", "none"]
 Guard = Literal["on", "off"]
+TargetLabels = Literal["evaluation", "few", "none"]
 DEFAULT_BASE_MODELS: dict[Modality, str] = {
     "image": "efficientnet_lite0",
     "text": "minilm_l6",
@@ -51,7 +52,19 @@ class JobSpec(Body):
     source: DatasetId = Field(description="The labelled data set to learn from.")
     evaluation: DatasetId | None = Field(
         default=None,
-        description="A data set to measure on, all of it; otherwise the source's frozen test split is used.",
+        description="A data set to measure on, all of it; otherwise the source's frozen test split is used, or, with a "
+        "`target`, those of its items that have labels.",
+    )
+    target: DatasetId | None = Field(
+        default=None,
+        description="Data of the new domain, for methods that adapt: unlabelled, labelled in part, or labelled. What "
+        "its labels may be used for, `target_labels` says.",
+    )
+    target_labels: TargetLabels = Field(
+        default="evaluation",
+        description="What labels of the target may be used for. `evaluation`: only to measure the result; nothing is "
+        "trained, chosen or served by them. `few`: a handful of them are audit labels, which also choose between "
+        "what was trained; the rest measure. `none`: they are not read at all.",
     )
     budget: Budget = Budget()
     baselines: Baselines = Field(
@@ -99,6 +112,8 @@ class Job(Record):
     base_model: str
     source: DatasetId
     evaluation: DatasetId | None = None
+    target: DatasetId | None = Field(default=None, description="Data of the new domain that it adapts to.")
+    target_labels: TargetLabels = "evaluation"
     budget: Budget
     baselines: Baselines = "quick"
     guard: Guard = "on"

@@ -45,6 +45,8 @@ def record_of(row: Row[Any]) -> Job:
         base_model=row.base_model,
         source=spec.source,
         evaluation=spec.evaluation,
+        target=spec.target,
+        target_labels=spec.target_labels,
         budget=spec.budget,
         baselines=spec.baselines,
         guard=spec.guard,

@@ -37,6 +37,8 @@ class Inputs:
     """What an earlier attempt saved; the run goes on from there and ends as if it had never been broken."""
     parents: dict[str, Path] = field(default_factory=dict)
     """Bundles of the user's own models that a ranking looks at, by their ids."""
+    target: DataRef | None = None
+    """Data of the new domain, where the method adapts to one."""
 
 
 @dataclass(frozen=True)

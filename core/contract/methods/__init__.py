@@ -30,6 +30,10 @@ def method_cards() -> list[MethodCard]:
             when=options.when,
             paper=options.paper,
             needs_labels=options.needs_labels,
+            needs_target=options.adapts,
+            takes_target=options.takes_target(),
+            label_spaces=list(options.label_spaces),
+            shifts=list(options.shifts),
             options=options.model_json_schema(),
         )
         for name, options in METHODS.items()

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from core.contract.methods.common import MethodOptions
+from core.contract.methods.common import LabelSpace, MethodOptions, Shift
 
 RaceArm = Literal["linear_probe", "fine_tune", "lora"]
 
@@ -21,6 +21,9 @@ class Auto(MethodOptions):
         "Kumar, Raghunathan, Jones, Ma, Liang: Fine-Tuning can Distort Pretrained Features and Underperform "
         "Out-of-Distribution. ICLR 2022 (probe first, then fine-tune from it)"
     )
+    target_optional: ClassVar[bool] = True
+    label_spaces: ClassVar[tuple[LabelSpace, ...]] = ("closed", "partial")
+    shifts: ClassVar[tuple[Shift, ...]] = ("covariate", "label", "conditional", "general")
 
     name: Literal["auto"] = "auto"
     arms: Annotated[list[RaceArm], Field(min_length=1, max_length=3)] | Literal["auto"] = Field(

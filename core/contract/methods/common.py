@@ -1,10 +1,13 @@
 """What the options of every method share."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from core.contract.base import Body, Record
+
+LabelSpace = Literal["closed", "partial"]
+Shift = Literal["covariate", "label", "conditional", "general"]
 
 
 class MethodOptions(Body):
@@ -17,6 +20,23 @@ class MethodOptions(Body):
     needs_labels: ClassVar[bool] = True
     takes_base_model: ClassVar[bool] = True
     """Whether a job starts from one base model and is measured on held-out items; else it makes a report alone."""
+    adapts: ClassVar[bool] = False
+    """Whether it needs a `target`: data of the new domain to adapt to."""
+    target_optional: ClassVar[bool] = False
+    """Whether it runs with a `target` and without one."""
+    label_spaces: ClassVar[tuple[LabelSpace, ...]] = ("closed",)
+    """Which classes the target may have of the source's: all of them (`closed`), or some of them only (`partial`)."""
+    shifts: ClassVar[tuple[Shift, ...]] = ()
+    """Kinds of shift it is made for."""
+    heterogeneous: ClassVar[bool] = False
+    """Whether source and target may be of different modalities, or have different columns."""
+    trains_network: ClassVar[bool] = False
+    """Whether it trains the network by gradient descent; else it works on features of the frozen base model."""
+
+    @classmethod
+    def takes_target(cls) -> bool:
+        """Whether a job of it may name a `target`."""
+        return cls.adapts or cls.target_optional
 
 
 class MethodCard(Record):
@@ -29,4 +49,10 @@ class MethodCard(Record):
     when: str = Field(description="When to use it.")
     paper: str
     needs_labels: bool
+    needs_target: bool = Field(description="Whether a job needs a `target`: data of the new domain to adapt to.")
+    takes_target: bool = Field(description="Whether a job may name a `target`.")
+    label_spaces: list[LabelSpace] = Field(
+        description="Which classes the target may have of the source's: all (`closed`), or only some (`partial`)."
+    )
+    shifts: list[Shift] = Field(description="Kinds of domain shift it is made for; none where it does not adapt.")
     options: dict[str, Any] = Field(description="JSON Schema of the options.")

@@ -28,6 +28,7 @@ class FineTune(MethodOptions):
     paper: ClassVar[str] = (
         "Yosinski, Clune, Bengio, Lipson: How transferable are features in deep neural networks? NeurIPS 2014"
     )
+    trains_network: ClassVar[bool] = True
 
     name: Literal["fine_tune"] = "fine_tune"
     init: Literal["pretrained", "scratch"] = Field(
