@@ -30,7 +30,8 @@ from worker.engine import tabular_graph
 from worker.engine.backbones.backbone import Base, Identity
 from worker.engine.backbones.signature import Signature, shape_key, signature
 from worker.engine.cache import CacheFolder
-from worker.engine.heads import EPSILON, Head
+from worker.engine.head_graph import Nodes, head_nodes
+from worker.engine.heads import Head
 from worker.engine.sessions import Feed, try_graph
 
 OPSET = 18
@@ -200,12 +201,9 @@ def join_head(
     width = graph.output[0].type.tensor_type.shape.dim[-1].dim_value
     if width and width != head.width:
         raise ValueError(f"the head takes {head.width} figures, the backbone makes {width}")
-    parts = _head_nodes(head, problem)
+    parts = _answer_nodes(head, temperature, problem)
     graph.node.extend(parts.nodes)
-    tensors = parts.tensors
-    if problem != "regression":
-        tensors = tensors | {"head.temperature": np.array(temperature, dtype=np.float32)}
-    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in tensors.items())
+    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in parts.tensors.items())
     del graph.output[:]
     for name in output_names(problem):
         size = head.width if name == "embedding" else head.classes
@@ -213,39 +211,18 @@ def join_head(
     _write(model, out)
 
 
-@dataclass(frozen=True)
-class _Part:
-    nodes: list[onnx.NodeProto]
-    tensors: dict[str, np.ndarray]
-
-
-def _head_nodes(head: Head, problem: Problem) -> _Part:
+def _answer_nodes(head: Head, temperature: float, problem: Problem) -> Nodes:
     """Nodes from `embedding` to `probabilities` or `value`, with their tensors."""
-    node = helper.make_node
-    tensors: dict[str, np.ndarray] = {f"head.{name}": array for name, array in head.tensors().items()}
-    before: list[onnx.NodeProto] = []
-    start = "embedding"
-    if head.mean is not None:
-        before.append(node("Sub", [start, "head.mean"], ["head.centred"]))
-        start = "head.centred"
-    if head.normalise in {"l2", "centred_l2"}:
-        tensors |= {"head.epsilon": np.array(EPSILON, dtype=np.float32), "head.axis": np.array([1], dtype=np.int64)}
-        before += [
-            node("ReduceL2", [start, "head.axis"], ["head.norm"], keepdims=1),
-            node("Max", ["head.norm", "head.epsilon"], ["head.safe_norm"]),
-            node("Div", [start, "head.safe_norm"], ["head.input"]),
-        ]
-        start = "head.input"
-    elif head.scale is not None:
-        before.append(node("Div", [start, "head.scale"], ["head.input"]))
-        start = "head.input"
-    answer = "value" if problem == "regression" else "logits"
-    after = [node("Gemm", [start, "head.weight", "head.bias"], [answer], transB=1)]
+    found = Nodes()
+    head_nodes(found, head, "embedding", "head.", "value" if problem == "regression" else "logits")
     if problem != "regression":
-        after.append(node("Div", ["logits", "head.temperature"], ["head.scaled"]))
-        last = {"op_type": "Sigmoid"} if problem == "multi_label" else {"op_type": "Softmax", "axis": 1}
-        after.append(node(inputs=["head.scaled"], outputs=["probabilities"], **last))
-    return _Part(before + after, tensors)
+        scale = found.keep("head.temperature", np.array(temperature, dtype=np.float32))
+        found.add("Div", ["logits", scale], "head.scaled")
+        if problem == "multi_label":
+            found.add("Sigmoid", ["head.scaled"], "probabilities")
+        else:
+            found.add("Softmax", ["head.scaled"], "probabilities", axis=1)
+    return found
 
 
 def _write(model: onnx.ModelProto, path: Path) -> None:

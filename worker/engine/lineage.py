@@ -61,7 +61,7 @@ def _aligned(head: Head, found: ModelManifest, data: JobData) -> Head:
     if data.scale is not None:
         return head.rescaled(-data.scale.mean / data.scale.std, 1 / data.scale.std)
     order = [found.classes.index(name) for name in data.classes]
-    return Head(head.weight[order], head.bias[order], head.normalise, head.mean, head.scale)
+    return head.reordered(order)
 
 
 def forgetting(task: Task, inputs: Inputs, served: ArmRun) -> Forgetting | None:
@@ -104,7 +104,7 @@ def _back(head: Head, data: JobData, found: ModelManifest, unit: TargetScale | N
     if data.scale is not None:
         return _standardised(head.rescaled(data.scale.mean, data.scale.std), unit)
     order = [data.classes.index(name) for name in found.classes]
-    return Head(head.weight[order], head.bias[order], head.normalise, head.mean, head.scale)
+    return head.reordered(order)
 
 
 def _former(ref: DataRef, found: ModelManifest) -> tuple[Items, TargetScale | None] | None:

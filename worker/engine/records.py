@@ -75,7 +75,7 @@ def manifest(job: Finished, parity: Parity, *, device: torch.device, seconds: fl
             "builder": card.builder,
             "name": card.architecture,
             "width": card.width,
-            "normalise": job.trained.head.normalise,
+            **job.trained.head.settings(),
             **({"config": card.config} if card.config else {}),
         },
         lineage=job.base.identity.lineage,

@@ -13,7 +13,7 @@ from core.contract.models import ModelManifest
 from core.contract.prepare import TabularPrepare
 from worker.engine.backbones import tabular
 from worker.engine.bundle import read_member
-from worker.engine.heads import Head
+from worker.engine.heads import Head, restored
 
 PREFIX = "backbone."
 
@@ -60,10 +60,9 @@ def head(bundle: Path, found: ModelManifest) -> Head | None:
     parts = {name: tensor.float().numpy() for name, tensor in _tensors(bundle, "head.").items()}
     if not parts:
         return None
-    how = found.architecture.get("normalise", "none")
     try:
-        return Head(parts["weight"], parts["bias"], how, parts.get("mean"), parts.get("scale"))
-    except (KeyError, ValueError) as error:
+        return restored(found.architecture, parts)
+    except (KeyError, TypeError, ValueError) as error:
         raise _unreadable("model.safetensors") from error
 
 

@@ -19,12 +19,13 @@ from core.contract.methods import LinearProbe
 from core.contract.reports import CurvePoint
 from worker.engine.calibration import fit_temperature
 from worker.engine.devices import cores
-from worker.engine.heads import EPSILON, Head, Normalise
+from worker.engine.heads import Head, Normalise
 from worker.engine.loop import Validation
 from worker.engine.methods.maths import logistic, ridge
 from worker.engine.methods.maths.folds import balanced_weights, stratified_folds
 from worker.engine.metrics import Ints
 from worker.engine.problems import Targets, one_hot, score
+from worker.engine.stages import EPSILON
 from worker.engine.task import Task, Trained
 
 Floats = NDArray[np.float32]
