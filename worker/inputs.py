@@ -35,6 +35,7 @@ class InputFinder:
             former=self._former(base_model),
             checkpoint=checkpoint,
             parents=self._parents(spec),
+            target=None if spec.target is None else self._data(spec.target, "target"),
         )
 
     def _data(self, dataset_id: str, param: str) -> DataRef:

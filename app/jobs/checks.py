@@ -4,6 +4,7 @@ import re
 
 from sqlalchemy import Connection
 
+from app.jobs.targets import check_fields, check_target
 from app.nearest import hint_nearest
 from core.catalogue import find, is_hf, is_timm
 from core.contract.base_models import BaseModelCard
@@ -24,8 +25,10 @@ def check(tx: Connection, tenant: str, spec: JobSpec) -> JobSpec:
     `NotFoundError`, `ConflictError` or `InvalidRequestError`. The data sets are held, so that they cannot be deleted
     before the job is entered in the same transaction.
     """
+    check_fields(spec)
     source = _ready(tx, tenant, spec.source, "source")
-    if METHODS[spec.method.name].needs_labels:
+    method = METHODS[spec.method.name]
+    if method.needs_labels:
         _labelled(source, "source")
     if source.labelled and source.problem in (None, "classification") and len(source.classes) < 2:
         raise ConflictError(
@@ -37,17 +40,36 @@ def check(tx: Connection, tenant: str, spec: JobSpec) -> JobSpec:
     if isinstance(spec.method, RankBaseModels):
         _candidates(tx, tenant, spec, spec.method, source)
         return spec
-    _trainable(tx, tenant, source, ("train",) if spec.evaluation is None else ("train", "test"))
-    if spec.evaluation is None:
-        _measurable(source)
-    else:
-        _comparable(source, _ready(tx, tenant, spec.evaluation, "evaluation"))
+    target = None if spec.target is None else _ready(tx, tenant, spec.target, "target")
+    if target is not None:
+        check_target(spec, source, target, datasets.report(tx, tenant, target.id))
+    if method.makes_model:
+        _contest(tx, tenant, spec, source, target)
+    elif spec.evaluation is not None:
+        raise _not_applicable(spec, "evaluation", "It makes a report and no model that could be measured.")
     name = spec.base_model or DEFAULT_BASE_MODELS[source.modality or "image"]
     card = _base_model(tx, tenant, name)
     _fits(name, card, source)
     if card is not None and isinstance(spec.method, FineTune):
         _stage(card, spec.method.freeze)
     return spec.model_copy(update={"base_model": name})
+
+
+def _contest(tx: Connection, tenant: str, spec: JobSpec, source: Dataset, target: Dataset | None) -> None:
+    """There has to be something to learn from in every class, and something to measure on."""
+    _trainable(tx, tenant, source, ("train",) if spec.evaluation is None else ("train", "test"))
+    if spec.evaluation is not None:
+        across = target is not None and METHODS[spec.method.name].heterogeneous
+        modality = target.modality if target is not None and across else source.modality
+        _comparable(source, _ready(tx, tenant, spec.evaluation, "evaluation"), modality)
+    elif target is None or not target.labelled or spec.target_labels == "none":
+        _measurable(source)
+
+
+def _not_applicable(spec: JobSpec, param: str, hint: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"`{spec.method.name}` takes no `{param}`.", code="not_applicable", param=param, hint=f"Leave it out. {hint}"
+    )
 
 
 def _candidates(tx: Connection, tenant: str, spec: JobSpec, method: RankBaseModels, source: Dataset) -> None:
@@ -138,7 +160,7 @@ def _measurable(source: Dataset) -> None:
         )
 
 
-def _comparable(source: Dataset, evaluation: Dataset) -> None:
+def _comparable(source: Dataset, evaluation: Dataset, modality: Modality | None) -> None:
     if evaluation.id == source.id:
         raise InvalidRequestError(
             "The evaluation data set is the source itself: the model would be measured on what it learnt by heart.",
@@ -147,9 +169,9 @@ def _comparable(source: Dataset, evaluation: Dataset) -> None:
             hint="Leave `evaluation` out: the source's test split, which is not trained on, is then used.",
         )
     _labelled(evaluation, "evaluation")
-    if (source.modality, source.problem) != (evaluation.modality, evaluation.problem):
+    if (modality, source.problem) != (evaluation.modality, evaluation.problem):
         raise ConflictError(
-            f"The evaluation data set is {evaluation.modality}, {evaluation.problem}; the source is {source.modality}, "
+            f"The evaluation data set is {evaluation.modality}, {evaluation.problem}; it has to be {modality}, "
             f"{source.problem}.",
             code="problems_differ",
             param="evaluation",

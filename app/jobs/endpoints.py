@@ -100,6 +100,7 @@ def list_all(store: StoreDep, tenant: ReadTenant, wanted: Annotated[JobFilter, Q
             state=wanted.state,
             method=wanted.method,
             source=wanted.source,
+            target=wanted.target,
             cursor=wanted.cursor,
             limit=wanted.limit,
         )

@@ -17,6 +17,7 @@ class JobFilter(Paging):
         default=None, pattern=r"^[a-z0-9_]{1,64}$", description="Only jobs of this method; see `GET /methods`."
     )
     source: DatasetId | None = Field(default=None, description="Only jobs that learn from this data set.")
+    target: DatasetId | None = Field(default=None, description="Only jobs that adapt to this data set.")
 
 
 class EventFilter(Request):

@@ -97,6 +97,7 @@ class DatasetReport(Record):
     files: int = Field(description="Files in the upload.")
     items: int = Field(description="Items that can be used.")
     labelled: bool = Field(description="False for a flat folder without classes.")
+    unlabelled: int = Field(default=0, description="Items without a label, in a data set where others have one.")
     classes: list[ClassCount] = []
     splits: dict[Split, int] = {}
     split_source: Literal["given", "made", "mixed"] = Field(

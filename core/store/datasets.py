@@ -205,9 +205,8 @@ def _said(reading: Reading) -> dict[str, str] | None:
 
 def in_use(tx: Connection, dataset_id: str) -> list[str]:
     """Ids of jobs that still need the data set."""
-    query = select(jobs.c.id).where(
-        jobs.c.state.in_(("queued", "running")), or_(jobs.c.source_id == dataset_id, jobs.c.evaluation_id == dataset_id)
-    )
+    reads = or_(*(column == dataset_id for column in (jobs.c.source_id, jobs.c.evaluation_id, jobs.c.target_id)))
+    query = select(jobs.c.id).where(jobs.c.state.in_(("queued", "running")), reads)
     return list(tx.scalars(query))
 
 

@@ -48,6 +48,7 @@ def add(
         "base_model": spec.base_model or "",  # the API names it; without a name the engine takes the default
         "source_id": spec.source,
         "evaluation_id": spec.evaluation,
+        "target_id": spec.target,
         "steps": [],
         "metrics": {},
         "request_id": request_id,
@@ -84,12 +85,14 @@ def page(
     state: JobState | None = None,
     method: str | None = None,
     source: str | None = None,
+    target: str | None = None,
     cursor: str | None = None,
     limit: int = 20,
 ) -> Page[Job]:
     """The tenant's jobs, newest first."""
     query = select(jobs).where(T.tenant == tenant)
-    for column, value in ((T.state, state), (T.method, method), (T.source_id, source)):
+    filters = ((T.state, state), (T.method, method), (T.source_id, source), (T.target_id, target))
+    for column, value in filters:
         if value is not None:
             query = query.where(column == value)
     rows, more = fetch(tx, query, jobs, cursor=cursor, limit=limit)

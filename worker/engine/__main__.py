@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from core.contract.base import new_id
 from core.contract.errors import GraftError, InvalidRequestError
-from core.contract.jobs import JobSpec
+from core.contract.jobs import JobSpec, TargetLabels
 from core.contract.methods import METHODS
 from core.contract.reports import Ranking, Report
 from core.modality.ingest import ingest
@@ -102,6 +102,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m worker.engine", description="Run one adaptation job.")
     parser.add_argument("--source", type=Path, required=True, help="folder or archive of class folders to learn from")
     parser.add_argument("--evaluation", type=Path, help="folder or archive to measure on, all of it")
+    parser.add_argument("--target", type=Path, help="folder or archive of the new domain to adapt to")
+    parser.add_argument(
+        "--target-labels",
+        default="evaluation",
+        choices=get_args(TargetLabels),
+        help="what labels of the target may be used for",
+    )
     parser.add_argument("--method", default="linear_probe", choices=sorted(METHODS))
     parser.add_argument("--options", default="{}", metavar="JSON", help="the method's options, e.g. '{\"epochs\": 5}'")
     parser.add_argument("--base-model", help="a card's id, `timm:<name>` or `hf:<name>`; default: the modality's")
@@ -123,11 +130,14 @@ def _run(arguments: argparse.Namespace, console: _Console) -> Report:
         scratch = Path(name)
         source = refer(arguments.source, scratch, arguments.seed)
         evaluation = refer(arguments.evaluation, scratch, arguments.seed) if arguments.evaluation else None
+        target = refer(arguments.target, scratch, arguments.seed) if arguments.target else None
         spec = JobSpec(
             method=options,
             base_model=arguments.base_model,
             source=source.id,
             evaluation=evaluation.id if evaluation else None,
+            target=target.id if target else None,
+            target_labels=arguments.target_labels,
             seed=arguments.seed,
         )
         places = Places(
@@ -137,7 +147,8 @@ def _run(arguments: argparse.Namespace, console: _Console) -> Report:
             device=arguments.device,
             threads=arguments.threads,
         )
-        inputs = Inputs(new_id("job"), new_id("mdl"), source, evaluation, checkpoint=_existing(arguments.resume))
+        checkpoint = _existing(arguments.resume)
+        inputs = Inputs(new_id("job"), new_id("mdl"), source, evaluation, checkpoint=checkpoint, target=target)
         report = run(spec, inputs, places, sink=console.sink, should_stop=lambda: console.wish).report
     (out / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
     return report

@@ -10,7 +10,7 @@ from graft.cli import show
 from graft.cli.jobs import method
 from graft.cli.models import expand
 from graft.cli.output import document, note, say, size
-from graft.cli.session import Json, Options, client
+from graft.cli.session import Json, Options, TargetLabels, client
 from graft.cli.transfer import download, upload
 from graft.cli.watch import watch
 from graft.client import DEFAULT_URL, Graft
@@ -22,6 +22,10 @@ def adapt(
     source: Annotated[str, typer.Argument(metavar="FOLDER", help="Labelled data: folder, zip or tar, or a ds_… id.")],
     *,
     to: Annotated[str | None, typer.Option(metavar="FOLDER", help="Data of the same classes to measure on.")] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Data of the new domain to adapt to; needs no labels.")
+    ] = None,
+    target_labels: TargetLabels = None,
     name: Annotated[str | None, typer.Option(help="Name of the data set; default: that of the folder.")] = None,
     method_name: Annotated[str | None, typer.Option("--method", "-m", help="See `graft methods`.")] = None,
     option: Options = None,
@@ -37,20 +41,30 @@ def adapt(
     service = client(ctx)
     chosen = method(method_name, option)
     paths = expand(images) if images else []
-    named = [(source, name)] + ([(to, None)] if to is not None else [])
-    sent = [_send(service, text, label, seed, as_json=as_json) for text, label in named]
-    data = [_checked(service, dataset, as_json=as_json) for dataset in sent]
-    held_out = data[1] if to is not None else None
-    job = service.jobs.create(data[0], method=chosen, base_model=base_model, evaluation=held_out, seed=seed)
+    named = {"source": (source, name), "evaluation": (to, None), "target": (target, None)}
+    sent = {role: _send(service, text, label, seed, as_json=as_json) for role, (text, label) in named.items() if text}
+    data = {role: _checked(service, dataset, as_json=as_json) for role, dataset in sent.items()}
+    job = service.jobs.create(
+        data["source"],
+        method=chosen,
+        base_model=base_model,
+        evaluation=data.get("evaluation"),
+        target=data.get("target"),
+        target_labels=target_labels,
+        seed=seed,
+    )
     if not as_json:
         note(f"Job {job.id}")
     job = _finish(service, job.id, as_json=as_json)
-    assert job.model_id is not None, "a succeeded job has a model"
     report = service.jobs.report(job)
+    if job.model_id is None:  # a method that looks at the data and makes a report alone
+        document({**data, "job": job, "report": report}) if as_json else show.report(report)
+        return
     bundle = download(service, job.model_id, output)
     answers = service.models.predict(job.model_id, paths) if paths else None
     if as_json:
-        found: dict[str, Any] = {"dataset": data[0], "evaluation": held_out, "job": job, "report": report}
+        found: dict[str, Any] = {"dataset": data["source"], "job": job, "report": report}
+        found |= {role: data.get(role) for role in ("evaluation", "target")}
         document(found | {"bundle": str(bundle), "predictions": answers and answers.predictions})
         return
     show.report(report)
@@ -78,7 +92,8 @@ def _send(service: Graft, text: str, name: str | None, seed: int | None, *, as_j
 def _checked(service: Graft, dataset: Dataset, *, as_json: bool) -> Dataset:
     ready = service.datasets.wait(dataset)
     if not as_json:
-        note(f"{ready.name}: {ready.items} items in {len(ready.classes)} classes.")
+        classes = f"in {len(ready.classes)} classes" if ready.labelled else "without labels"
+        note(f"{ready.name}: {ready.items} items {classes}.")
         if ready.warnings:
             faults = service.datasets.report(ready).faults
             show.faults([f for f in faults if f.severity == "warning"], on_stderr=True)

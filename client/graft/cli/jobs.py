@@ -9,7 +9,7 @@ import typer
 
 from graft.cli import show
 from graft.cli.output import document, note, say, table
-from graft.cli.session import Json, Limit, Options, client
+from graft.cli.session import Json, Limit, Options, TargetLabels, client
 from graft.cli.show_estimate import estimate
 from graft.cli.watch import watch as follow
 from graft.client import Graft
@@ -50,6 +50,8 @@ def create(
     option: Options = None,
     base_model: Annotated[str | None, typer.Option("--base-model", "-b", help="See `graft base-models`.")] = None,
     evaluation: Annotated[str | None, typer.Option(metavar="DATASET", help="A data set to measure on.")] = None,
+    target: Annotated[str | None, typer.Option(metavar="DATASET", help="Data of the new domain to adapt to.")] = None,
+    target_labels: TargetLabels = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
     max_seconds: Annotated[int | None, typer.Option(min=1, help="Run no longer than this.")] = None,
     webhook: Annotated[str | None, typer.Option(metavar="URL", help="Told when the job has ended.")] = None,
@@ -64,6 +66,8 @@ def create(
             method=method(method_name, option),
             base_model=base_model,
             evaluation=evaluation,
+            target=target,
+            target_labels=target_labels,
             max_seconds=max_seconds,
         )
         document(found) if as_json else estimate(found.estimate, found.note)
@@ -73,6 +77,8 @@ def create(
         method=method(method_name, option),
         base_model=base_model,
         evaluation=evaluation,
+        target=target,
+        target_labels=target_labels,
         seed=seed,
         max_seconds=max_seconds,
         webhook=webhook,
@@ -101,11 +107,12 @@ def list_(
     state: Annotated[str | None, typer.Option(help="queued, running, succeeded, failed or cancelled.")] = None,
     method_name: Annotated[str | None, typer.Option("--method", "-m", help="Only jobs of this method.")] = None,
     source: Annotated[str | None, typer.Option(metavar="DATASET", help="Only jobs on this data set.")] = None,
+    target: Annotated[str | None, typer.Option(metavar="DATASET", help="Only jobs that adapt to this one.")] = None,
     limit: Limit = 20,
     as_json: Json = False,
 ) -> None:
     """List jobs, newest first."""
-    found = list(client(ctx).jobs.list(state=state, method=method_name, source=source, limit=limit))
+    found = list(client(ctx).jobs.list(state=state, method=method_name, source=source, target=target, limit=limit))
     if as_json:
         document({"data": found})
         return

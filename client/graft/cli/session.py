@@ -14,6 +14,11 @@ Options = Annotated[
     list[str] | None, typer.Option("--option", "-p", metavar="KEY=VALUE", help="Option of the method; repeatable.")
 ]
 
+TargetLabels = Annotated[
+    str | None,
+    typer.Option(metavar="USE", help="What labels of the target are for: evaluation (the default), few or none."),
+]
+
 
 @dataclass
 class Session:

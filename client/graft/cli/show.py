@@ -83,6 +83,8 @@ def job(found: Job) -> None:
             ("base model", found.base_model),
             ("source", found.source),
             ("evaluation", found.evaluation),
+            ("target", found.target),
+            ("target labels", found.target_labels if found.target else ""),
             ("progress", f"{progress.fraction:.0%} ({progress.step})" if progress and not found.finished else ""),
             ("steps", ", ".join(f"{s.name} {seconds(s.seconds)}".strip() for s in found.steps)),
             ("metrics", _metrics(found.metrics)),

@@ -25,6 +25,8 @@ class Jobs:
         method: str | Mapping[str, Any] | MethodSpec | None = None,
         base_model: str | Model | None = None,
         evaluation: str | Dataset | None = None,
+        target: str | Dataset | None = None,
+        target_labels: str | None = None,
         max_seconds: int | None = None,
         seed: int | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -34,14 +36,18 @@ class Jobs:
         """Launch a job; what is left out takes the service's default.
 
         Options of the method go beside its name or as keywords: `method={"name": "fine_tune", "epochs": 5}` is
-        `method="fine_tune", epochs=5`. `evaluation` is a data set of its own to measure on. `max_seconds` is the
-        budget. `webhook` is an address that is told, signed, when the job has ended.
+        `method="fine_tune", epochs=5`. `evaluation` is a data set of its own to measure on. `target` is data of the new
+        domain, for methods that adapt; `target_labels` says what labels it has may be used for: `evaluation` (only
+        to measure, the default), `few` (some choose, too), `none`. `max_seconds` is the budget. `webhook` is an
+        address that is told, signed, when the job has ended.
         """
         given = _spec(
             source,
             method=_method(method, options),
             base_model=base_model,
             evaluation=evaluation,
+            target=target,
+            target_labels=target_labels,
             max_seconds=max_seconds,
             seed=seed,
             metadata=metadata,
@@ -56,6 +62,8 @@ class Jobs:
         method: str | Mapping[str, Any] | MethodSpec | None = None,
         base_model: str | Model | None = None,
         evaluation: str | Dataset | None = None,
+        target: str | Dataset | None = None,
+        target_labels: str | None = None,
         max_seconds: int | None = None,
         **options: Any,
     ) -> DryRun:
@@ -68,6 +76,8 @@ class Jobs:
             method=_method(method, options),
             base_model=base_model,
             evaluation=evaluation,
+            target=target,
+            target_labels=target_labels,
             max_seconds=max_seconds,
         )
         call = Call("POST", "/jobs", params={"dry_run": "true"}, json=given, repeatable=True)
@@ -79,11 +89,12 @@ class Jobs:
         state: str | None = None,
         method: str | None = None,
         source: str | Dataset | None = None,
+        target: str | Dataset | None = None,
         limit: int | None = None,
     ) -> Iterator[Job]:
         """Your jobs, newest first; pages are fetched as you go."""
-        chosen = None if source is None else id_of(source)
-        return iterate(self._transport, Job, "/jobs", limit=limit, state=state, method=method, source=chosen)
+        data = {name: one and id_of(one) for name, one in (("source", source), ("target", target))}
+        return iterate(self._transport, Job, "/jobs", limit=limit, state=state, method=method, **data)
 
     def get(self, job: str | Job) -> Job:
         """One job."""
@@ -159,6 +170,8 @@ def _spec(
     method: dict[str, Any] | None,
     base_model: str | Model | None,
     evaluation: str | Dataset | None,
+    target: str | Dataset | None,
+    target_labels: str | None,
     max_seconds: int | None,
     seed: int | None = None,
     metadata: Mapping[str, str] | None = None,
@@ -170,6 +183,8 @@ def _spec(
         "method": method,
         "base_model": None if base_model is None else id_of(base_model),
         "evaluation": None if evaluation is None else id_of(evaluation),
+        "target": None if target is None else id_of(target),
+        "target_labels": target_labels,
         "budget": None if max_seconds is None else {"max_seconds": max_seconds},
         "seed": seed,
         "metadata": None if metadata is None else dict(metadata),

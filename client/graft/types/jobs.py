@@ -53,6 +53,8 @@ class Job(Resource):
     base_model: str
     source: str
     evaluation: str | None = None
+    target: str | None = None
+    target_labels: str = "evaluation"
     budget: dict[str, Any] = {}
     seed: int = 0
     metadata: dict[str, str] = {}

@@ -6,7 +6,11 @@ from graft.types.base import Resource
 
 
 class MethodCard(Resource):
-    """A method in the menu; `options` is the JSON Schema of its options."""
+    """A method in the menu; `options` is the JSON Schema of its options.
+
+    `needs_target` and `takes_target`: whether a job must, or may, name data of a new domain; `label_spaces` says which
+    classes these may have of the source's (`closed`: all, `partial`: some), `shifts` which kinds of shift it is for.
+    """
 
     name: str
     object: str = "method"
@@ -15,6 +19,10 @@ class MethodCard(Resource):
     when: str = ""
     paper: str = ""
     needs_labels: bool = True
+    needs_target: bool = False
+    takes_target: bool = False
+    label_spaces: list[str] = []
+    shifts: list[str] = []
     options: dict[str, Any] = {}
 
 

@@ -19,7 +19,9 @@ class MethodOptions(Body):
     paper: ClassVar[str]
     needs_labels: ClassVar[bool] = True
     takes_base_model: ClassVar[bool] = True
-    """Whether a job starts from one base model and is measured on held-out items; else it makes a report alone."""
+    """Whether a job starts from one base model."""
+    makes_model: ClassVar[bool] = True
+    """Whether it makes a model, which is measured; else a report alone."""
     adapts: ClassVar[bool] = False
     """Whether it needs a `target`: data of the new domain to adapt to."""
     target_optional: ClassVar[bool] = False

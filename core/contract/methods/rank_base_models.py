@@ -23,6 +23,7 @@ class RankBaseModels(MethodOptions):
         "Renggli et al.: Which Model to Transfer? Finding the Needle in the Growing Haystack. CVPR 2022"
     )
     takes_base_model: ClassVar[bool] = False
+    makes_model: ClassVar[bool] = False
 
     name: Literal["rank_base_models"] = "rank_base_models"
     base_models: Annotated[list[BaseModelName], Field(min_length=1, max_length=100)] | Literal["all"] = Field(

@@ -1,0 +1,179 @@
+"""Whether a job can adapt to the data of a new domain that it names."""
+
+from collections.abc import Callable
+
+from app.nearest import hint_nearest
+from core.contract.datasets import Dataset, DatasetReport
+from core.contract.errors import ConflictError, InvalidRequestError
+from core.contract.jobs import JobSpec
+from core.contract.methods import METHODS, MethodOptions
+
+LEAST_ITEMS = 10
+"""Items of a target; fewer say next to nothing of what is common in its domain."""
+_HOW_TO_LABEL = (
+    "Label some of its items: class folders beside one named `unlabelled`, or a column of labels with empty cells."
+)
+
+
+def check_fields(spec: JobSpec) -> None:
+    """Whether method, `target` and `target_labels` go together, whatever the data are; `InvalidRequestError`."""
+    method = METHODS[spec.method.name]
+    if spec.target is None:
+        _without_target(spec, method)
+        return
+    if not method.takes_target():
+        known = _names(lambda one: one.takes_target())
+        raise InvalidRequestError(
+            f"`{spec.method.name}` learns from the source alone and takes no `target`.",
+            code="not_applicable",
+            param="target",
+            hint=f"Leave `target` out, or choose a method that takes one: {_listed(known)}.",
+            details={"methods": known},
+        )
+    for param, other in (("source", spec.source), ("evaluation", spec.evaluation)):
+        if spec.target == other:
+            raise _same(param)
+
+
+def _without_target(spec: JobSpec, method: type[MethodOptions]) -> None:
+    if method.adapts:
+        raise InvalidRequestError(
+            f"`{spec.method.name}` adapts to data of a new domain, and the job names none.",
+            code="target_required",
+            param="target",
+            hint="Set `target` to a data set of the new domain; it needs no labels. Without one take `auto` or "
+            "`fine_tune`.",
+        )
+    if spec.target_labels != "evaluation":
+        raise InvalidRequestError(
+            "The job has no `target` whose labels could be used, or not.",
+            code="target_required",
+            param="target_labels",
+            hint="Set `target` to a data set of the new domain, or leave `target_labels` out.",
+        )
+
+
+def _same(param: str) -> InvalidRequestError:
+    if param == "source":
+        return InvalidRequestError(
+            "The target is the source itself: there is nothing to adapt to.",
+            code="target_is_source",
+            param="target",
+            hint="Name a data set of the new domain, or leave `target` out to learn from the source alone.",
+        )
+    return InvalidRequestError(
+        "The evaluation data set is the target itself.",
+        code="evaluation_is_target",
+        param="evaluation",
+        hint="Leave `evaluation` out: the result is measured on those items of the target that have labels.",
+    )
+
+
+def check_target(spec: JobSpec, source: Dataset, target: Dataset, found: DatasetReport | None) -> None:
+    """Whether the source can be adapted to the target, a ready data set that `found` reports on.
+
+    `ConflictError`; with `target_labels: none` nothing of the target's labels is looked at.
+    """
+    method = METHODS[spec.method.name]
+    _classification(source, method)
+    if target.modality != source.modality and not method.heterogeneous:
+        raise _modalities_differ(source, target)
+    if target.items < LEAST_ITEMS:
+        raise ConflictError(
+            f"Data set {target.id} has {target.items} item{'s' * (target.items != 1)}; a target needs {LEAST_ITEMS}.",
+            code="too_few_items",
+            param="target",
+            hint="Upload more items of the new domain; they need no labels, and a hundred are a good start.",
+            details={"items": target.items, "least": LEAST_ITEMS},
+        )
+    if spec.target_labels == "few" and not target.labelled:
+        raise ConflictError(
+            f"Data set {target.id} has no labels, and `target_labels` is `few`.",
+            code="labels_required",
+            param="target",
+            hint=f"{_HOW_TO_LABEL} Or leave `target_labels` out.",
+        )
+    if spec.target_labels != "none" and target.labelled and source.labelled:
+        _label_spaces(spec, source, target, found, method)
+
+
+def _classification(source: Dataset, method: type[MethodOptions]) -> None:
+    if source.problem in (None, "classification") or not method.needs_labels:
+        return
+    raise ConflictError(
+        f"Adapting to a new domain is for classes; data set {source.id} is for {source.problem}.",
+        code="problem_not_supported",
+        param="source",
+        hint="Label some items of the new domain and take `fine_tune` or `linear_probe` with them as the `source`.",
+        details={"problem": source.problem},
+    )
+
+
+def _modalities_differ(source: Dataset, target: Dataset) -> ConflictError:
+    across = _names(lambda one: one.heterogeneous)
+    other = f", or a method for different kinds of data: {_listed(across)}" if across else ""
+    return ConflictError(
+        f"The target is {target.modality}; the source is {source.modality}.",
+        code="modalities_differ",
+        param="target",
+        hint=f"Name a target of the source's modality{other}; `modality` of an upload says how it is to be read.",
+        details={"methods": across},
+    )
+
+
+def _label_spaces(
+    spec: JobSpec, source: Dataset, target: Dataset, found: DatasetReport | None, method: type[MethodOptions]
+) -> None:
+    """The target's classes may be the source's, or some of them where the method can do with that."""
+    if target.problem != "classification":
+        raise ConflictError(
+            f"The target's labels are for {target.problem}; the source's are classes.",
+            code="problems_differ",
+            param="target",
+            hint="Upload it with `problem=classification`, or with `target=none` as unlabelled; or set "
+            "`target_labels` to `none`.",
+        )
+    foreign = [name for name in target.classes if name not in set(source.classes)]
+    if foreign:
+        raise _open(source, foreign)
+    absent = [name for name in source.classes if name not in set(target.classes)]
+    # Labels of a few items do not say that the other classes are absent.
+    if absent and found is not None and found.unlabelled == 0 and "partial" not in method.label_spaces:
+        raise _partial(spec, absent)
+
+
+def _open(source: Dataset, foreign: list[str]) -> ConflictError:
+    return ConflictError(
+        f"The target has {len(foreign)} class{'es' * (len(foreign) > 1)} that the source has not, e.g. `{foreign[0]}`: "
+        "no method can learn them from the source.",
+        code="label_space_open",
+        param="target",
+        hint=hint_nearest(
+            foreign[0],
+            source.classes,
+            say="Leave items of these classes out of the target; or label some of its items and take `fine_tune` with "
+            "them as the `source`.",
+        ),
+        details={"unknown_classes": foreign[:100], "source_classes": source.classes[:100]},
+    )
+
+
+def _partial(spec: JobSpec, absent: list[str]) -> ConflictError:
+    able = _names(lambda one: one.takes_target() and "partial" in one.label_spaces)
+    return ConflictError(
+        f"The target lacks {len(absent)} of the source's classes, e.g. `{absent[0]}`; `{spec.method.name}` would take "
+        "its items for these, for it expects all classes in both.",
+        code="label_space_partial",
+        param="method",
+        hint=f"Leave these classes out of the source, or choose a method for a target with some of them: "
+        f"{_listed(able)}.",
+        details={"absent_classes": absent[:100], "methods": able},
+    )
+
+
+def _names(wanted: Callable[[type[MethodOptions]], bool]) -> list[str]:
+    return [name for name, options in METHODS.items() if wanted(options)]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
