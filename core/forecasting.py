@@ -134,7 +134,10 @@ def _candidates(spec: JobSpec, modality: str) -> list[BaseModelCard]:
     """What a ranking looks at; of other methods what might be taken instead."""
     method = spec.method
     named = method.base_models if isinstance(method, RankBaseModels) and method.base_models != "all" else None
-    return [card for card in cards() if card.modality == modality and (named is None or card.id in named)]
+    known = [card for card in cards() if card.modality == modality]
+    if named is not None:
+        return [card for card in known if card.id in named]
+    return [card for card in known if modality == "tabular" or card.weights.source != "none"]
 
 
 def _aspect(report: DatasetReport | None) -> float:

@@ -32,7 +32,7 @@ class BaseModelCard(Record):
     object: Literal["base_model"] = "base_model"
     title: str
     modality: Modality = "image"
-    builder: Literal["timm", "torchvision", "transformers", "tabular"]
+    builder: Literal["timm", "torchvision", "transformers", "tabular", "small"]
     architecture: str = Field(description="Name the builder knows it by.")
     width: int = Field(description="Length of its embedding; 0 where the data decide.")
     parameters: int = Field(description="Of the network without its classifier; 0 where the data decide.")

@@ -21,7 +21,7 @@ from core.contract.base import new_id
 from core.contract.base_models import BaseModelCard
 from core.contract.errors import InvalidRequestError, JobError
 from core.contract.models import ModelManifest, Parity
-from worker.engine.backbones import Backbone, hub, identify, load, open_base, timm_, torchvision_
+from worker.engine.backbones import Backbone, hub, identify, load, open_base, small, timm_, torchvision_
 from worker.engine.bundle import write_bundle
 from worker.engine.cache import CacheFolder
 from worker.engine.graph import backbone_files
@@ -68,7 +68,7 @@ def _refused(base_model: str, weights_dir: Path | None) -> JobError:
 @pytest.mark.parametrize("card", [card for card in cards() if card.modality == "image"], ids=lambda card: card.id)
 def test_a_card_builds_what_it_says(card: BaseModelCard) -> None:
     """On torch's meta device: shapes are real, memory is not."""
-    family = timm_ if card.builder == "timm" else torchvision_
+    family = {"timm": timm_, "small": small}.get(card.builder, torchvision_)
     with torch.device("meta"):
         module = family.behead(card, family.build(card)).eval()
         shape = module(torch.zeros(2, 3, card.prepare.size, card.prepare.size)).shape
@@ -345,3 +345,11 @@ def test_a_file_that_torch_has_fetched_before_is_found(tmp_path: Path, weights_d
     shutil.copy(weights_dir / "x.safetensors", folder / "squeezenet1_1-b8a52dc0.pth")
     assert hub.fetch(find("squeezenet1_1")) == folder / "squeezenet1_1-b8a52dc0.pth"
     assert _refused("squeezenet1_1", None).code == "weights_corrupt", "and its checksum is held all the same"
+
+
+def test_a_network_without_pretrained_weights_starts_from_random_ones(cache: CacheFolder) -> None:
+    one = load("conv4", weights_dir=None, seed=3, cache=cache)
+    assert one.weights_digest == load("conv4", weights_dir=None, pretrained=False, seed=3).weights_digest
+    assert one.weights_digest != load("conv4", weights_dir=None, seed=4).weights_digest
+    assert one.module(torch.zeros(2, 3, 28, 28)).shape == (2, one.card.width)
+    assert one.module(torch.zeros(2, 3, 84, 84)).shape == (2, 1600), "the width that few-shot learning knows"

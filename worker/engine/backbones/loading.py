@@ -153,7 +153,7 @@ def _source(
         return _random(_for_table(card, table), [card.id], seed)
     tokenizer = texts.tokenizer(card, weights_dir) if card.modality == "text" else None
     card = card if tokenizer is None else texts.with_tokenizer(card, tokenizer)
-    if not pretrained:
+    if not pretrained or card.weights.source == "none":
         return _random(card, [card.id], seed, tokenizer)
     path = weights.locate(card, weights_dir)
     return _Source(card, [card.id], _memo(card, _stamp(path)), partial(_from_file, card, path), tokenizer)
@@ -249,6 +249,10 @@ def _family(card: BaseModelCard) -> ModuleType:
         from worker.engine.backbones import transformers_
 
         return transformers_
+    if card.builder == "small":
+        from worker.engine.backbones import small
+
+        return small
     from worker.engine.backbones import timm_
 
     return timm_

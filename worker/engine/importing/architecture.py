@@ -11,7 +11,7 @@ from torch import nn
 from core.catalogue import TIMM_PREFIX, cards, find, is_timm
 from core.contract.base_models import BaseModelCard
 from core.contract.errors import JobError
-from worker.engine.backbones import timm_, torchvision_
+from worker.engine.backbones import small, timm_, torchvision_
 from worker.engine.importing.header import TensorEntry, shown
 
 LISTED = 50
@@ -39,6 +39,8 @@ class Anatomy:
 
 def family(builder: str) -> ModuleType:
     """The module that builds networks: `build`, `behead`."""
+    if builder == "small":
+        return small
     return timm_ if builder == "timm" else torchvision_
 
 

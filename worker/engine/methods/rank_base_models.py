@@ -132,7 +132,8 @@ def _names(look: Exploration) -> list[str]:
     wanted = look.options.base_models
     if wanted != "all":
         return list(dict.fromkeys(wanted))
-    return [card.id for card in cards() if card.modality == look.data.source.modality]
+    known = [card for card in cards() if card.modality == look.data.source.modality]
+    return [card.id for card in known if card.modality == "tabular" or card.weights.source != "none"]
 
 
 _AWAY = "Its weights are not on this machine; name it in `base_models`, and it is fetched where that can be done."
