@@ -24,8 +24,9 @@ def add_dataset(
     per_class: int = 3,
     test: int = 2,
     untrained: tuple[str, ...] = (),
+    unlabelled: int = 0,
 ) -> str:
-    """Enter a data set of real little images (unlabelled without classes); returns its id.
+    """Enter a data set of real little images (unlabelled without classes, or the first so many); returns its id.
 
     The report says of the classes in `untrained` that none of their items is trained on.
     """
@@ -41,7 +42,7 @@ def add_dataset(
         with store.db.write() as tx:
             datasets.mark_rejected(tx, fence, JobError("It is no archive.", code="not_an_archive").body(), None)
     else:
-        _ready(store, fence, content, images, classes, test, untrained)
+        _ready(store, fence, content, images, classes, test, untrained, unlabelled)
     return dataset.id
 
 
@@ -53,10 +54,11 @@ def _ready(
     classes: tuple[str, ...],
     test: int,
     untrained: tuple[str, ...],
+    unlabelled: int,
 ) -> None:
     items, offset = [], 0
     for i, data in enumerate(images):
-        label = i % len(classes) if classes else None
+        label = i % len(classes) if classes and i >= unlabelled else None
         split: Split = "test" if i >= len(images) - test else "train"
         sha256 = hashlib.sha256(data).hexdigest()
         name = f"{classes[label]}/{i}.png" if label is not None else f"{i}.png"
@@ -70,6 +72,7 @@ def _ready(
         files=len(items),
         items=len(items),
         labelled=bool(classes),
+        unlabelled=unlabelled,
         classes=[
             ClassCount(name=name, train=0, test=1) if name in untrained else ClassCount(name=name, train=2)
             for name in classes

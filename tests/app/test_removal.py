@@ -87,19 +87,19 @@ def test_a_report_that_two_jobs_share_stays_with_the_second(client: TestClient, 
 @pytest.mark.parametrize("running", [False, True])
 def test_what_an_unfinished_job_needs_stays(client: TestClient, store: Store, running: bool) -> None:
     bundle = put(store, make_bundle())
-    source, evaluation = add_dataset(store), add_dataset(store)
+    source, evaluation, target = (add_dataset(store) for _ in range(3))
     job_id = new_id("job")
-    spec = JobSpec(source=source, evaluation=evaluation, base_model=bundle.model.id)
+    spec = JobSpec(source=source, evaluation=evaluation, target=target, base_model=bundle.model.id)
     with store.db.write() as tx:
         jobs.add(tx, TENANT, job_id, spec)
     if running:
         start_job(store)
-    assert code(client.delete(f"/datasets/{source}")) == (409, "dataset_in_use")
-    assert code(client.delete(f"/datasets/{evaluation}")) == (409, "dataset_in_use")
+    for data in (source, evaluation, target):
+        assert code(client.delete(f"/datasets/{data}")) == (409, "dataset_in_use")
     assert code(client.delete(f"/models/{bundle.model.id}")) == (409, "model_in_use")
     with store.db.write() as tx:
         jobs.transition(tx, job_id, "cancelled")
-    for path in (f"/datasets/{source}", f"/datasets/{evaluation}", f"/models/{bundle.model.id}"):
+    for path in (*(f"/datasets/{data}" for data in (source, evaluation, target)), f"/models/{bundle.model.id}"):
         assert client.delete(path).status_code == 204
 
 

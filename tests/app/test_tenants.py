@@ -172,6 +172,7 @@ def test_a_job_cannot_name_foreign_things(app: FastAPI, store: Store) -> None:
     wishes = [
         ({"source": data}, {"source": new_id("ds")}),
         ({"source": own, "evaluation": data}, {"source": own, "evaluation": new_id("ds")}),
+        ({"source": own, "target": data}, {"source": own, "target": new_id("ds")}),
         ({"source": own, "base_model": model}, {"source": own, "base_model": new_id("mdl")}),
     ]
     for foreign, never in wishes:
