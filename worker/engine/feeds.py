@@ -25,6 +25,8 @@ Floats = NDArray[np.float32]
 
 Part = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 """What of a batch, by its positions, is wanted here."""
+Order = Callable[[int], Sequence[NDArray[np.int64]]]
+"""The positions of every batch of an epoch (from 1); the same ones each time."""
 
 
 def _whole(positions: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -37,14 +39,26 @@ def shuffled(items: int, batch_size: int, seed: Sequence[int]) -> list[NDArray[n
     return np.array_split(order, -(-items // batch_size))
 
 
+def all_shuffled(items: int, batch_size: int, seed: int) -> Order:
+    """Every item once in an epoch."""
+    return lambda epoch: shuffled(items, batch_size, (seed, epoch))
+
+
 def feature_feed(
-    features: Floats, labels: NDArray[np.int64], *, batch_size: int, seed: int, device: torch.device
+    features: Floats,
+    labels: NDArray[np.int64],
+    *,
+    batch_size: int,
+    seed: int,
+    device: torch.device,
+    order: Order | None = None,
 ) -> Feed:
-    """Batches of cached features (n, D)."""
+    """Batches of cached features (n, D); those of `order`, or else every item once in an epoch."""
     x, y = torch.from_numpy(features).to(device), torch.from_numpy(labels).to(device)
+    order = order or all_shuffled(len(labels), batch_size, seed)
 
     def feed(epoch: int, skip: int = 0) -> Iterator[Batch]:
-        for part in shuffled(len(labels), batch_size, (seed, epoch))[skip:]:
+        for part in order(epoch)[skip:]:
             chosen = torch.from_numpy(part).to(device)
             yield Batch((x[chosen],), y[chosen])
 
@@ -62,12 +76,15 @@ def image_feed(
     ahead: int,
     check: Callable[[], None] = lambda: None,
     part: Part = _whole,
+    order: Order | None = None,
 ) -> Feed:
     """Batches of images (n, 3, S, S), augmented by `recipe`; without one they are as `prepare` makes them.
 
-    `check` is called while a batch is awaited, and may raise. `part` takes what is wanted here of each batch.
+    `check` is called while a batch is awaited, and may raise. `part` takes what is wanted here of each batch, which
+    are those of `order`, or else every item once in an epoch.
     """
     labels = torch.from_numpy(images.items.labels)
+    order = order or all_shuffled(len(images.items), batch_size, seed)
 
     def feed(epoch: int, skip: int = 0) -> Iterator[Batch]:
         def make(chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -82,7 +99,7 @@ def image_feed(
             )
             return _stack(views), labels[chosen], torch.from_numpy(np.stack(factors)) if recipe.jitter else None
 
-        parts = map(part, shuffled(len(images.items), batch_size, (seed, epoch))[skip:])
+        parts = map(part, order(epoch)[skip:])
         for pixels, truth, factors in in_order(pool, make, parts, ahead=ahead, check=check):
             yield Batch((_on_device(pixels, factors, images, device),), truth.to(device, non_blocking=True))
 
@@ -99,12 +116,14 @@ def item_feed(
     ahead: int,
     check: Callable[[], None] = lambda: None,
     part: Part = _whole,
+    order: Order | None = None,
 ) -> Feed:
-    """Batches of texts or rows as their preparation makes them; `part` takes what is wanted here of each."""
+    """Batches of texts or rows as their preparation makes them; `part` and `order` as for images."""
     labels = torch.from_numpy(items.items.labels)
+    order = order or all_shuffled(len(items.items), batch_size, seed)
 
     def feed(epoch: int, skip: int = 0) -> Iterator[Batch]:
-        parts = map(part, shuffled(len(items.items), batch_size, (seed, epoch))[skip:])
+        parts = map(part, order(epoch)[skip:])
         made = in_order(pool, lambda chosen: (items.load(chosen), labels[chosen]), parts, ahead=ahead, check=check)
         for inputs, truth in made:
             yield Batch(items.finish(inputs, device), truth.to(device, non_blocking=True))
