@@ -1,0 +1,115 @@
+"""What the methods that weigh source items share: a small space to compare domains in, and what becomes of raw weights.
+
+Shimodaira: Improving predictive inference under covariate shift by weighting the log-likelihood function, J. Statistical
+Planning and Inference 2000. n source items, m target items, D features, r axes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigh
+from scipy.spatial.distance import pdist
+
+from worker.engine.metrics import Floats
+
+Array = NDArray[np.float64]
+FEWEST = 0.1
+"""Share of the source items that must carry the weight; under it, a fit rests on too few of them."""
+FLOOR = 1e-3
+"""Least weight of an item: at 0, leaving it out would say nothing about it."""
+_AXES_ROWS = 4000
+_WIDTH_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """Weights (n,) of the source items, with mean 1, and what they are worth."""
+
+    weights: Array
+    effective: float
+    """Effective sample size of the weights as they were estimated and clipped, (sum w)^2 / sum w^2: 1 … n."""
+    clipped: int
+    """Items whose weight was cut."""
+    uniform: bool
+    """Whether the weights were given up, as too few items would have carried them."""
+
+
+def settle(raw: Floats, clip: float) -> Weighing:
+    """Make weights of raw ratios (n,): cut at `clip` times their mean, and given up under `FEWEST` n effective items."""
+    n = len(raw)
+    ratio = np.maximum(np.nan_to_num(np.asarray(raw, dtype=np.float64), nan=0.0, posinf=1e300), 0.0)
+    ratio = ratio / top if (top := float(ratio.max(initial=0.0))) > 0 else np.ones(n)
+    limit = clip_level(ratio, clip)
+    weights = np.minimum(ratio, limit)
+    weights = weights / weights.mean()
+    effective = effective_size(weights)
+    uniform = effective < FEWEST * n
+    weights = np.ones(n) if uniform else np.maximum(weights, FLOOR)
+    return Weighing(weights / weights.mean(), effective, int((ratio > limit).sum()), uniform)
+
+
+def clip_level(ratio: Array, clip: float) -> float:
+    """The level at which ratios (n,) are cut so that the greatest is `clip` times the mean of the cut ones.
+
+    Against the mean before the cut, one enormous ratio would leave every other one at nothing.
+    """
+    n, order = len(ratio), np.sort(ratio)
+    below = np.append(0.0, np.cumsum(order))[:-1]
+    above = np.arange(n, 0, -1)  # items at or above each candidate
+    with np.errstate(divide="ignore"):
+        # Cutting the items from rank k on at level t: t = clip * (below_k + above_k t) / n.
+        level = np.where(above * clip < n, clip * below / (n - above * clip), np.inf)
+    fits = level <= order
+    return float(level[fits][0]) if fits.any() else float(order[-1])
+
+
+def effective_size(weights: Array) -> float:
+    """How many items of equal weight would tell as much (Kish 1965): (sum w)^2 / sum w^2."""
+    return float(weights.sum() ** 2 / np.square(weights).sum())
+
+
+def principal(source: Floats, target: Floats, components: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Both domains (n, D), (m, D) on the first axes of the two together: (n, r), (m, r), r <= `components`.
+
+    Kernels degenerate in hundreds of dimensions: all items lie about equally far apart. Each domain has the same say in
+    the axes, which are found from at most 4,000 items.
+    """
+    half = _AXES_ROWS // 2
+    sample = np.concatenate([_some(source, half, rng), _some(target, half, rng)]).astype(np.float64)
+    counts = np.array([min(len(source), half), min(len(target), half)])
+    share = np.repeat(0.5 / counts, counts)
+    centre = share @ sample
+    scaled = np.sqrt(share)[:, None] * (sample - centre)
+    rank = min(components, *scaled.shape)
+    if scaled.shape[0] < scaled.shape[1]:
+        spectrum, u = eigh(scaled @ scaled.T, subset_by_index=(len(scaled) - rank, len(scaled) - 1))
+        axes = scaled.T @ u / np.sqrt(np.maximum(spectrum, 1e-300))
+    else:
+        width = scaled.shape[1]
+        spectrum, axes = eigh(scaled.T @ scaled, subset_by_index=(width - rank, width - 1))
+    kept = spectrum > 1e-10 * max(float(spectrum[-1]), 1e-300)
+    kept[-1] = True
+    axes = axes[:, kept][:, ::-1]
+    return (source - centre) @ axes, (target - centre) @ axes
+
+
+def _some(items: Floats, most: int, rng: np.random.Generator) -> Floats:
+    return items if len(items) <= most else items[np.sort(rng.choice(len(items), most, replace=False))]
+
+
+def median_gamma(source: Array, target: Array, rng: np.random.Generator) -> float:
+    """Width of a Gaussian kernel exp(-gamma d^2) by the median of the squared distances in both domains together."""
+    half = _WIDTH_ROWS // 2
+    squared = pdist(np.concatenate([_some(source, half, rng), _some(target, half, rng)]), "sqeuclidean")
+    middle = float(np.median(squared)) if len(squared) else 1.0
+    return 1 / middle if middle > 0 else 1.0
+
+
+def gaussian(a: Floats, b: Floats, gamma: float) -> Array:
+    """Kernel matrix exp(-gamma |a_i - b_j|^2), (n, m)."""
+    inner = np.asarray(a @ b.T)
+    squared = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1) - 2 * inner
+    np.maximum(squared, 0, out=squared)
+    squared *= -gamma
+    return np.asarray(np.exp(squared, out=squared))
