@@ -11,7 +11,7 @@ from core.contract.datasets import SPLITS, ClassCount, Item, Problem, Split
 from core.modality.faults import FaultBook
 
 Answer = str | tuple[str, ...] | float | None
-"""What an item's label says: a class, classes, a number; None throughout where there are no labels."""
+"""What an item's label says: a class, classes, a number; None where there is no label."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,13 @@ class Answers:
     def labelled(self) -> bool:
         """Whether there is anything to predict."""
         return self.problem == "regression" or bool(self.classes)
+
+    @property
+    def open(self) -> list[int]:
+        """Items without an answer where others have one."""
+        if not self.labelled:
+            return []
+        return [index for index, answer in enumerate(self.given) if answer is None]
 
     def fields(self) -> Iterable[Mapping[str, Any]]:
         """For each item its `label`, `labels` or `value`, as `Item` calls them."""

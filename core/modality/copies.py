@@ -23,9 +23,12 @@ def without_copies(
 ) -> list[int]:
     """Indices of the items that stay, in order.
 
-    `keys`: equal ones are copies; `answers`: what the label says; `given`: the split each came with. Different answers
-    of copies contradict each other, unless they are `values` of a regression.
+    `keys`: equal ones are copies; `answers`: what the label says, None where there is none; `given`: the split each
+    came with. Different answers of copies contradict each other, unless they are `values` of a regression.
     """
+    if any(answer is not None for answer in answers):
+        # Nothing is measured on items without a label: they must not take a labelled copy out of the training split.
+        given = [split and ("train" if answer is None else split) for answer, split in zip(answers, given, strict=True)]
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         groups[key].append(index)
@@ -33,7 +36,7 @@ def without_copies(
     dropped: set[int] = set()
     for group in groups.values():
         if len(group) > 1:
-            if len({answers[index] for index in group}) > 1:
+            if len({answers[index] for index in group} - {None}) > 1:
                 shown = " = ".join(name(index) for index in group[:3])
                 book.add("differing_values" if values else "conflicting_labels", shown)
                 if not values:

@@ -119,6 +119,11 @@ KINDS: dict[str, Kind] = {
         "To label images, sort them into one folder per class: `cats/1.jpg`, `dogs/1.jpg`. To label rows, name the "
         "target column with `target=`.",
     ),
+    "unlabelled_item": Kind(
+        "info",
+        "Items have no label, while others have one. They stand in the training split and are not learned from.",
+        "Nothing to do for the `target` of a job, which adapts to all items; otherwise label them, or leave them out.",
+    ),
     "given_splits_ignored": Kind(
         "info",
         "The splits that were brought give nothing to learn from, or nothing to measure on. Splits were made here "

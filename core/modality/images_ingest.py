@@ -122,7 +122,7 @@ class ImagesIngest:
             self.book.add(code, example)
         for name in layout.empty_classes:
             self.book.add("empty_class", name)
-        classes = len({placed.label for placed in layout.placed})
+        classes = len({placed.label for placed in layout.placed} - {None})
         if classes > self.run.limits.max_classes:
             raise self.run.rejected(
                 JobError(

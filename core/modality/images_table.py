@@ -5,8 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from core.contract.datasets import Problem, Split
-from core.modality.answers import Answer
+from core.contract.datasets import Split
 from core.modality.archives import Entry, clean_name
 from core.modality.ingestion import Run
 from core.modality.layout import split_of
@@ -16,7 +15,7 @@ from core.modality.table_errors import TableError
 from core.modality.table_frame import Table, stacked
 from core.modality.table_open import read_table, taken_out
 from core.modality.table_roles import find_roles
-from core.modality.table_targets import Notes, read_target
+from core.modality.table_targets import Notes, Target, read_target
 
 _FILE = ("file_name", "filename", "file", "image", "path")
 
@@ -45,14 +44,12 @@ def name_images(run: Run, content: Path, images: Sequence[Entry], tables: Sequen
     if found is None:
         _unused(run, tables)
         return None
-    problem, target, answers, said = found
+    target, said = found
     given = [one or other for one, other in zip(said, splits, strict=True)]
-    return _matched(run, images, paths, Named(problem, target, list(range(len(paths))), answers, given))
+    return _matched(run, images, paths, target, given)
 
 
-def _read(
-    run: Run, table: Table, names: Sequence[str]
-) -> tuple[Problem, str | None, list[Answer], list[Split | None]] | None:
+def _read(run: Run, table: Table, names: Sequence[str]) -> tuple[Target, list[Split | None]] | None:
     if not table.frame.columns:
         return None
     roles = find_roles(table, run.reading, run.book)
@@ -62,13 +59,16 @@ def _read(
     splits: list[Split | None] = [None] * len(names)
     if roles.split is not None:
         splits = [split_of(word or "") for word in words_of(table.frame[roles.split]).to_list()]
-    return target.problem, target.target, target.answers, splits
+    return target, splits
 
 
-def _matched(run: Run, images: Sequence[Entry], paths: Sequence[str | None], said: Named) -> Named:
+def _matched(
+    run: Run, images: Sequence[Entry], paths: Sequence[str | None], said: Target, splits: Sequence[Split | None]
+) -> Named:
     """Rows and files brought together; those that have no partner are faults."""
     index = {entry.name: number for number, entry in enumerate(images)}
     taken: dict[int, int] = {}
+    usable = said.usable()
     named = set()
     for row, path in enumerate(paths):
         image = None if path is None else index.get(path)
@@ -78,7 +78,7 @@ def _matched(run: Run, images: Sequence[Entry], paths: Sequence[str | None], sai
             run.book.add("file_named_twice", images[image].name)
         else:
             named.add(image)
-            if said.answers[row] is not None:
+            if usable[row]:
                 taken[image] = row
     for number, entry in enumerate(images):
         if number not in named:
@@ -91,7 +91,7 @@ def _matched(run: Run, images: Sequence[Entry], paths: Sequence[str | None], sai
         )
     rows = [taken[image] for image in taken]
     return Named(
-        said.problem, said.target, list(taken), [said.answers[row] for row in rows], [said.splits[row] for row in rows]
+        said.problem, said.target, list(taken), [said.answers[row] for row in rows], [splits[row] for row in rows]
     )
 
 

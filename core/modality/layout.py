@@ -1,7 +1,8 @@
 """Paths -> split and class: how folders in an upload are read. Pure: looks at names only.
 
 Understood: class folders, with or without split folders around (or right inside) them, in any number of wrapping
-folders; a flat folder of images is unlabelled. A class of nested folders is named by its path, `Greek/alpha`.
+folders; a flat folder of images is unlabelled. A class of nested folders is named by its path, `Greek/alpha`. A folder
+`unlabelled` (or `unlabeled`) beside class folders is no class: its images have no label.
 """
 
 from collections import defaultdict
@@ -23,6 +24,7 @@ SPLIT_NAMES: dict[str, Split] = {
     "test": "test",
     "testing": "test",
 }
+_UNLABELLED = frozenset({"unlabelled", "unlabeled"})
 _CLUTTER = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir"})
 
 
@@ -98,7 +100,9 @@ def read_layout(images: Sequence[str], folders: Iterable[str] = ()) -> Layout:
         for place in places:
             place.folder = place.folder[common:]
         labels = _labels(places, layout)
-        layout.placed = [Placed(place.index, place.split, labels[place.index]) for place in places]
+        classes = {name for name in labels.values() if not _says_unlabelled(name)} or set(labels.values())
+        said = {name: name if name in classes else None for name in labels.values()}
+        layout.placed = [Placed(place.index, place.split, said[labels[place.index]]) for place in places]
         if level != 1:
             layout.empty_classes = _empty_classes(known, wrapper, level == 0, common, set(labels.values()))
     else:
@@ -106,6 +110,10 @@ def read_layout(images: Sequence[str], folders: Iterable[str] = ()) -> Layout:
     taken = {place.index for place in layout.placed}
     layout.faults += [("image_outside_class", path) for index, path in enumerate(images) if index not in taken]
     return layout
+
+
+def _says_unlabelled(name: str) -> bool:
+    return name.partition("/")[0].casefold() in _UNLABELLED
 
 
 def _wrapper(paths: Sequence[Folder], known: set[Folder]) -> Folder:
@@ -202,4 +210,4 @@ def _empty_classes(known: set[Folder], wrapper: Folder, split_first: bool, commo
         if not inside_class and "/".join(name).casefold() not in parents:
             empty.add(name)
     inner = {name[:n] for name in empty for n in range(1, len(name))}
-    return sorted("/".join(name) for name in empty - inner)
+    return sorted(name for name in ("/".join(parts) for parts in empty - inner) if not _says_unlabelled(name))

@@ -22,11 +22,20 @@ _BINARY = {"1": 1.0, "0": 0.0, "true": 1.0, "false": 0.0, "1.0": 1.0, "0.0": 0.0
 
 @dataclass(frozen=True)
 class Target:
-    """The answer of each row, None where it has none; `target` is the name for people."""
+    """The answer of each row, None where it has none; `target` is the name for people.
+
+    `open` are rows without an answer that are kept although others have one: a class may be missing, for such rows are
+    what a job adapts to.
+    """
 
     problem: Problem
     target: str | None
     answers: list[Answer]
+    open: frozenset[int] = frozenset()
+
+    def usable(self) -> list[bool]:
+        """Which rows are kept."""
+        return [answer is not None or row in self.open for row, answer in enumerate(self.answers)]
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,11 @@ def _one(table: Table, name: str, reading: Reading, notes: Notes) -> Target:
         return Target(problem, name, _sets(column, notes))
     if isinstance(column.dtype, pl.List):
         raise wrong_reading(f"The target {name!r} holds lists.", "Upload it with `problem=multi_label`.")
-    return Target(problem, name, _classes(column, notes, guessed=reading.problem is None))
+    answers, missing = _classes(column, notes, guessed=reading.problem is None)
+    if all(answer is None for answer in answers):
+        notes.each("missing_target", missing)
+        return Target(problem, name, answers)
+    return Target(problem, name, answers, frozenset(missing.arg_true().to_list()))
 
 
 def _values(column: pl.Series, decimal_comma: bool, notes: Notes) -> list[Answer]:
@@ -93,9 +106,9 @@ def _values(column: pl.Series, decimal_comma: bool, notes: Notes) -> list[Answer
     return list(numbers.to_list())
 
 
-def _classes(column: pl.Series, notes: Notes, *, guessed: bool) -> list[Answer]:
+def _classes(column: pl.Series, notes: Notes, *, guessed: bool) -> tuple[list[Answer], pl.Series]:
+    """The classes, and which rows have none."""
     missing = _is_missing(column)
-    notes.each("missing_target", missing)
     words = words_of(column).str.strip_chars()
     strange = (words.str.contains(r"\p{Cc}") | (words.str.len_chars() > _LONGEST)).fill_null(value=False)
     notes.each("unprintable_label", strange & ~missing)
@@ -103,7 +116,7 @@ def _classes(column: pl.Series, notes: Notes, *, guessed: bool) -> list[Answer]:
     numbers = numbers_of(words).unique().drop_nulls()
     if guessed and len(numbers) > 2 and len(numbers) == words.drop_nulls().n_unique():
         notes.book.add("numbers_as_classes", f"{column.name}: {len(numbers)} different numbers")
-    return list(words.to_list())
+    return list(words.to_list()), missing
 
 
 def _sets(column: pl.Series, notes: Notes) -> list[Answer]:

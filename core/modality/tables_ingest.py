@@ -61,7 +61,7 @@ class _TableIngest:
         notes = Notes(self.book, self.names)
         target = read_target(self.table, roles.targets, self.ingestion.reading, self.ingestion.limits, notes)
         if roles.targets:
-            self.usable &= pl.Series([answer is not None for answer in target.answers], dtype=pl.Boolean)
+            self.usable &= pl.Series(target.usable(), dtype=pl.Boolean)
         self._read_splits(roles.split, notes)
         return self._text(roles, target) if roles.text is not None else self._rows(roles, target)
 

@@ -51,14 +51,14 @@ def test_all_faults_at_once(tmp_path):
         "bad_quotes": 1,
         "nul_character": 1,
         "empty_text": 1,
-        "missing_target": 1,
+        "unlabelled_item": 1,
     }
-    assert len(found.manifest.items) == 40
+    assert len(found.manifest.items) == 41
     faults = {fault.code: fault for fault in found.report.faults}
     assert faults["ragged_row"].examples == ["row 41: 3 cells, not 2", "row 42: 1 cells, not 2"]
     assert faults["bad_quotes"].examples[0].startswith("row 43 (line 44)")
     assert faults["nul_character"].examples == ["row 44"]
-    assert faults["missing_target"].examples[0].startswith("row 46")
+    assert faults["unlabelled_item"].examples == ["row 46"]
     assert all(fault.remedy for fault in found.report.faults)
 
 

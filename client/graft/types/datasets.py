@@ -78,6 +78,7 @@ class DatasetReport(Resource):
     files: int
     items: int
     labelled: bool
+    unlabelled: int = 0
     classes: list[ClassCount] = []
     splits: dict[str, int] = {}
     split_source: str
