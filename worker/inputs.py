@@ -1,5 +1,6 @@
 """What a job reads and where it may write: from rows to files."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from core.contract.base import new_id
 from core.contract.errors import JobError, NotFoundError
 from core.contract.jobs import JobSpec
 from core.contract.methods import RankBaseModels
+from core.contract.models import DataUse
 from core.settings import Settings
 from core.store import datasets, models
 from core.store.store import Store
@@ -69,15 +71,25 @@ class InputFinder:
         """What the parent was measured on, if that data set is still there just as it was."""
         if not base_model.startswith("mdl_"):
             return None
-        # An evaluation data set, where there was one, stands last.
-        for use in models.get(self.tx, self.tenant, base_model).manifest.data[-1:]:
-            try:
-                found = self._data(use.dataset_id, "base_model")
-            except JobError:
-                continue
-            if found.manifest_sha256 == use.manifest_sha256:
-                return found
-        return None
+        use = self._measured_on({use.role: use for use in models.get(self.tx, self.tenant, base_model).manifest.data})
+        if use is None:
+            return None
+        try:
+            found = self._data(use.dataset_id, "base_model")
+        except JobError:
+            return None
+        return found if found.manifest_sha256 == use.manifest_sha256 else None
+
+    def _measured_on(self, uses: Mapping[str, DataUse]) -> DataUse | None:
+        """An evaluation data set; else a target with labels; else the source, of which the test split was left out."""
+        target = uses.get("target")
+        if "evaluation" in uses or target is None:
+            return uses.get("evaluation") or uses.get("source")
+        try:
+            labelled = datasets.get(self.tx, self.tenant, target.dataset_id).labelled
+        except NotFoundError:
+            return None
+        return target if labelled else uses.get("source")
 
     def _blob(self, sha256: str, owner: str, param: str) -> Path:
         if not self.store.blobs.exists(sha256):

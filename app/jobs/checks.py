@@ -4,7 +4,7 @@ import re
 
 from sqlalchemy import Connection
 
-from app.jobs.targets import check_fields, check_target
+from app.jobs.targets import check_fields, check_target, measures
 from app.nearest import hint_nearest
 from core.catalogue import find, is_hf, is_timm
 from core.contract.base_models import BaseModelCard
@@ -42,7 +42,7 @@ def check(tx: Connection, tenant: str, spec: JobSpec) -> JobSpec:
         return spec
     target = None if spec.target is None else _ready(tx, tenant, spec.target, "target")
     if target is not None:
-        check_target(spec, source, target, datasets.report(tx, tenant, target.id))
+        check_target(tx, tenant, spec, source, target)
     if method.makes_model:
         _contest(tx, tenant, spec, source, target)
     elif spec.evaluation is not None:
@@ -57,13 +57,14 @@ def check(tx: Connection, tenant: str, spec: JobSpec) -> JobSpec:
 
 def _contest(tx: Connection, tenant: str, spec: JobSpec, source: Dataset, target: Dataset | None) -> None:
     """There has to be something to learn from in every class, and something to measure on."""
-    _trainable(tx, tenant, source, ("train",) if spec.evaluation is None else ("train", "test"))
+    elsewhere = spec.evaluation is not None or (target is not None and measures(tx, tenant, spec, target))
+    _trainable(tx, tenant, source, ("train", "test") if elsewhere else ("train",))
+    if not elsewhere:
+        _measurable(source)
     if spec.evaluation is not None:
         across = target is not None and METHODS[spec.method.name].heterogeneous
         modality = target.modality if target is not None and across else source.modality
         _comparable(source, _ready(tx, tenant, spec.evaluation, "evaluation"), modality)
-    elif target is None or not target.labelled or spec.target_labels == "none":
-        _measurable(source)
 
 
 def _not_applicable(spec: JobSpec, param: str, hint: str) -> InvalidRequestError:

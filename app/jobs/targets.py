@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 
+from sqlalchemy import Connection
+
 from app.nearest import hint_nearest
 from core.contract.datasets import Dataset, DatasetReport
 from core.contract.errors import ConflictError, InvalidRequestError
 from core.contract.jobs import JobSpec
 from core.contract.methods import METHODS, MethodOptions
+from core.store import datasets
 
 LEAST_ITEMS = 10
 """Items of a target; fewer say next to nothing of what is common in its domain."""
@@ -69,8 +72,8 @@ def _same(param: str) -> InvalidRequestError:
     )
 
 
-def check_target(spec: JobSpec, source: Dataset, target: Dataset, found: DatasetReport | None) -> None:
-    """Whether the source can be adapted to the target, a ready data set that `found` reports on.
+def check_target(tx: Connection, tenant: str, spec: JobSpec, source: Dataset, target: Dataset) -> None:
+    """Whether the source can be adapted to the target, a ready data set.
 
     `ConflictError`; with `target_labels: none` nothing of the target's labels is looked at.
     """
@@ -94,7 +97,15 @@ def check_target(spec: JobSpec, source: Dataset, target: Dataset, found: Dataset
             hint=f"{_HOW_TO_LABEL} Or leave `target_labels` out.",
         )
     if spec.target_labels != "none" and target.labelled and source.labelled:
-        _label_spaces(spec, source, target, found, method)
+        _label_spaces(spec, source, target, datasets.report(tx, tenant, target.id))
+
+
+def measures(tx: Connection, tenant: str, spec: JobSpec, target: Dataset) -> bool:
+    """Whether labels of the target measure the result; with `few` one label of a class is for choosing alone."""
+    if not target.labelled or spec.target_labels == "none":
+        return False
+    found = datasets.report(tx, tenant, target.id)
+    return spec.target_labels == "evaluation" or (found is not None and any(one.total > 1 for one in found.classes))
 
 
 def _classification(source: Dataset, method: type[MethodOptions]) -> None:
@@ -121,9 +132,7 @@ def _modalities_differ(source: Dataset, target: Dataset) -> ConflictError:
     )
 
 
-def _label_spaces(
-    spec: JobSpec, source: Dataset, target: Dataset, found: DatasetReport | None, method: type[MethodOptions]
-) -> None:
+def _label_spaces(spec: JobSpec, source: Dataset, target: Dataset, found: DatasetReport | None) -> None:
     """The target's classes may be the source's, or some of them where the method can do with that."""
     if target.problem != "classification":
         raise ConflictError(
@@ -138,7 +147,8 @@ def _label_spaces(
         raise _open(source, foreign)
     absent = [name for name in source.classes if name not in set(target.classes)]
     # Labels of a few items do not say that the other classes are absent.
-    if absent and found is not None and found.unlabelled == 0 and "partial" not in method.label_spaces:
+    whole = found is not None and found.unlabelled == 0
+    if absent and whole and "partial" not in METHODS[spec.method.name].label_spaces:
         raise _partial(spec, absent)
 
 

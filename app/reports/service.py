@@ -33,7 +33,7 @@ def get(store: Store, tenant: str, job_id: str) -> tuple[Job, Report]:
 
 def extras(store: Store, tenant: str, job: Job, report: Report, *, base_url: str) -> Extras:
     """Names of data sets, pictures of mistakes and the model's address, as far as they still exist."""
-    other = job.evaluation if report.evaluated_on == "evaluation_dataset" else None
+    other = {"evaluation_dataset": job.evaluation, "target": job.target}.get(report.evaluated_on)
     shown = pictures.of_mistakes(
         store,
         tenant,

@@ -10,6 +10,7 @@ from graft.types import ClassRow, Dataset, DatasetReport, Fault, Job, Model, Pre
 
 _STYLES = {"error": "red", "warning": "yellow"}
 _ROWS = 30
+_PLACES = {"test_split": "the test split", "evaluation_dataset": "an evaluation data set", "target": "the target"}
 
 
 def dataset(found: Dataset) -> None:
@@ -127,7 +128,7 @@ def _plain(verdict: str | None) -> str:
 
 def report(found: Report) -> None:
     """A job's report."""
-    where = "an evaluation data set" if found.evaluated_on == "evaluation_dataset" else "the test split"
+    where = _PLACES.get(found.evaluated_on, found.evaluated_on)
     if found.ranking is not None:
         say(found.method, "bold")
         ranking(found.ranking)
