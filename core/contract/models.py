@@ -16,7 +16,7 @@ class DataUse(Record):
     """A data set as a model was made from it."""
 
     dataset_id: str
-    role: Literal["source", "evaluation"]
+    role: Literal["source", "target", "evaluation"]
     manifest_sha256: Sha256
     content_sha256: Sha256
     items: int

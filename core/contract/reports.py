@@ -9,6 +9,8 @@ from core.contract.datasets import Modality, Problem
 from core.contract.jobs import Step
 from core.contract.verdicts import Arm, Difference, Judgement
 
+EvaluatedOn = Literal["test_split", "evaluation_dataset", "target"]
+
 
 class Metric(Record):
     """A figure on held-out items with its 95 % interval."""
@@ -128,7 +130,7 @@ class Report(Record):
     method: str
     base_model: str
     classes: list[str]
-    evaluated_on: Literal["test_split", "evaluation_dataset"]
+    evaluated_on: EvaluatedOn
     train_items: int
     validation_items: int
     held_out_items: int

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from core.contract.base import new_id
-from core.contract.jobs import Baselines, Guard, JobSpec
+from core.contract.jobs import Baselines, Guard, JobSpec, TargetLabels
 from core.modality.ingest import ingest
 from core.settings import Settings
 from worker.engine import run
@@ -69,6 +69,8 @@ class Workshop:
         baselines: Baselines = "none",
         guard: Guard = "on",
         former: DataRef | None = None,
+        target: DataRef | None = None,
+        target_labels: TargetLabels = "evaluation",
     ) -> Result:
         """Run one job through the door; its events are in `events`.
 
@@ -80,6 +82,8 @@ class Workshop:
             base_model=base_model,
             source=source.id,
             evaluation=evaluation.id if evaluation else None,
+            target=target.id if target else None,
+            target_labels=target_labels,
             seed=seed,
             baselines=baselines,
             guard=guard,
@@ -93,7 +97,7 @@ class Workshop:
             threads=2,
             checkpoint_seconds=checkpoint_seconds,
         )
-        inputs = Inputs(new_id("job"), new_id("mdl"), source, evaluation, parent, former, checkpoint)
+        inputs = Inputs(new_id("job"), new_id("mdl"), source, evaluation, parent, former, checkpoint, target=target)
         return run(spec, inputs, places, sink=lambda kind, data: self.events.append((kind, data)), should_stop=wish)
 
     def said(self, kind: str) -> list[dict[str, Any]]:

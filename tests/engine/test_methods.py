@@ -1,10 +1,9 @@
 """The engine's registry is whole."""
 
 from core.contract.methods import METHODS as MENU
-from worker.engine.job import _SHARES
 from worker.engine.methods import METHODS
 
 
 def test_every_method_of_the_menu_is_built():
-    assert set(METHODS) == set(MENU) == set(_SHARES)
+    assert set(METHODS) == set(MENU)
     assert len(METHODS) >= 2

@@ -66,9 +66,9 @@ def hold(ground: Ground, trained: Trained) -> Contest:
     baselines = [] if ground.spec.baselines == "none" else _baselines(ground, method)
     runs = [method, *raced, *baselines]
     measured = [arm for arm in baselines if arm.state == "measured"]
-    field = _Field.of(task.data.merged(), runs)
+    field = Field.of(task.data.merged(), runs)
     if not measured:
-        return Contest(method, _rows(task, field, runs, {}, method), None)
+        return Contest(method, told(task, field, runs, {}, method), None)
     ruling = judge.judge(
         field.contenders[method.name],
         [field.contenders[arm.name] for arm in measured],
@@ -84,15 +84,15 @@ def hold(ground: Ground, trained: Trained) -> Contest:
         update={
             "served": served.name,
             "overridden": served is not better,
-            "sentence": f"{ruling.judgement.sentence} {_serving(served, better)}".strip(),
+            "sentence": f"{ruling.judgement.sentence} {serving(served, better)}".strip(),
             "forgetting": lineage.forgetting(task, ground.inputs, served),
         }
     )
-    return Contest(served, _rows(task, field, runs, ruling.differences, served), judgement)
+    return Contest(served, told(task, field, runs, ruling.differences, served), judgement)
 
 
 @dataclass(frozen=True)
-class _Field:
+class Field:
     """All arms that were measured, as the judge sees them."""
 
     merged: JobData
@@ -101,7 +101,7 @@ class _Field:
     contenders: dict[str, Contender]
 
     @classmethod
-    def of(cls, merged: JobData, runs: list[ArmRun]) -> "_Field":
+    def of(cls, merged: JobData, runs: list[ArmRun]) -> "Field":
         """Of the arms that are measured."""
         measured = [arm for arm in runs if arm.state == "measured"]
         finite = {arm.name: np.isfinite(arm.choosing).all(axis=1) for arm in measured}
@@ -121,7 +121,7 @@ def _contender(arm: ArmRun, merged: JobData, honest: NDArray[np.bool_]) -> Conte
     )
 
 
-def _serving(served: ArmRun, better: ArmRun) -> str:
+def serving(served: ArmRun, better: ArmRun) -> str:
     if served is not better:
         return f"The method's model is served although {verdict_words.arm(better.name)} is better: the guard was off."
     return "" if served.role == "method" else f"Served is {verdict_words.arm(served.name)}."
@@ -162,7 +162,7 @@ def _pretrained(ground: Ground) -> tuple[FrozenFeatures, str]:
         return own, f"The pretrained weights cannot be had: {error.message}"
 
 
-def _better(method: ArmRun, rival: ArmRun, field: _Field, judgement: Judgement) -> ArmRun:
+def _better(method: ArmRun, rival: ArmRun, field: Field, judgement: Judgement) -> ArmRun:
     """What should be served of the two."""
     if judgement.verdict in {"improved", "harmful"}:
         return method if judgement.verdict == "improved" else rival
@@ -178,9 +178,7 @@ def _better(method: ArmRun, rival: ArmRun, field: _Field, judgement: Judgement) 
     return method if losses[0] <= losses[1] else rival
 
 
-def _rows(
-    task: Task, field: _Field, runs: list[ArmRun], differences: dict[str, Difference], served: ArmRun
-) -> list[Arm]:
+def told(task: Task, field: Field, runs: list[ArmRun], differences: dict[str, Difference], served: ArmRun) -> list[Arm]:
     rng = task.rng()
     rows = []
     for run in runs:

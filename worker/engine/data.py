@@ -1,68 +1,22 @@
 """A job's data: manifests read, checked, split into training, validation and held-out items."""
 
-from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.contract.datasets import SPLITS, DatasetManifest, Item, Problem, Split
 from core.contract.errors import JobError
-from core.contract.models import DataUse
+from core.contract.jobs import TargetLabels
+from core.contract.reports import EvaluatedOn
 from core.modality.reader import DatasetReader
 from worker.engine import problems
+from worker.engine.datasets import Collection, Items, Role, listed, mapping
 from worker.engine.door import DataRef, Inputs
 from worker.engine.problems import Targets, TargetScale
+from worker.engine.targets import divide
 
-Role = Literal["source", "evaluation"]
-_NAMED = 5  # classes named in a message
-
-
-@dataclass(frozen=True)
-class Collection:
-    """A data set as the job reads it."""
-
-    ref: DataRef
-    role: Role
-    manifest: DatasetManifest
-    reader: DatasetReader
-
-    def use(self) -> DataUse:
-        """How it stands in the model's manifest."""
-        counts = Counter(item.split for item in self.manifest.items)
-        return DataUse(
-            dataset_id=self.ref.id,
-            role=self.role,
-            manifest_sha256=self.ref.manifest_sha256,
-            content_sha256=self.manifest.content_sha256,
-            items=len(self.manifest.items),
-            splits={split: counts[split] for split in SPLITS},
-        )
-
-
-@dataclass(frozen=True)
-class Items:
-    """Some items of one collection.
-
-    `labels` are what `worker.engine.problems` calls targets: classes of the source by number (n,), zeros and ones for
-    each class (n, C), or standardised values (n, 1).
-    """
-
-    collection: Collection
-    indices: NDArray[np.int64]
-    labels: Targets
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def name(self, position: int) -> str:
-        """The item's path in its upload."""
-        return self.collection.manifest.items[int(self.indices[position])].name
-
-    def digests(self) -> set[str]:
-        """SHA-256 of every item's bytes."""
-        return {self.collection.manifest.items[int(index)].sha256 for index in self.indices}
+__all__ = ["Collection", "Items", "JobData", "class_counts", "read", "select"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +31,8 @@ class JobData:
     problem: Problem = "classification"
     scale: TargetScale | None = None
     """Of a regression."""
+    target: Items | None = None
+    """All items of the new domain, where there is one; their labels are -1, but for those that may be chosen by."""
 
     @property
     def source(self) -> DatasetManifest:
@@ -89,9 +45,9 @@ class JobData:
         return problems.outputs(self.problem, self.classes)
 
     @property
-    def evaluated_on(self) -> Literal["test_split", "evaluation_dataset"]:
+    def evaluated_on(self) -> EvaluatedOn:
         """Where the held-out items come from."""
-        return "test_split" if self.held_out.collection.role == "source" else "evaluation_dataset"
+        return _PLACES[self.held_out.collection.role]
 
     def merged(self) -> "JobData":
         """The same with the validation items among the training items, for methods that validate by themselves."""
@@ -110,21 +66,31 @@ class JobData:
             collection.reader.close()
 
 
-def read(inputs: Inputs, *, measured: bool = True) -> JobData:
+_PLACES: dict[Role, EvaluatedOn] = {
+    "source": "test_split",
+    "target": "target",
+    "evaluation": "evaluation_dataset",
+}
+
+
+def read(
+    inputs: Inputs, *, measured: bool = True, target_labels: TargetLabels = "evaluation", seed: int = 0
+) -> JobData:
     """Read and check the data sets.
 
-    Without an evaluation data set the source's splits are used as they are. With one, all its items are held out, and
-    the source's test split is trained on, too. Where nothing is `measured`, held-out items may be missing. Raises
-    `JobError`: `labels_required`, `too_few_classes`, `no_training_items`, `class_without_items`, `constant_target`,
-    `classes_differ`, `problems_differ`, `no_held_out_items`.
+    Without an evaluation data set the source's splits are used as they are. With one, all its items are held out; with
+    a labelled target those of its items that nothing is chosen by; the source's test split then is trained on, too.
+    Where nothing is `measured`, held-out items may be missing. Raises `JobError`: `labels_required`,
+    `too_few_classes`, `no_training_items`, `class_without_items`, `constant_target`, `classes_differ`,
+    `label_space_open`, `problems_differ`, `no_held_out_items`.
     """
-    source = _open(inputs.source, "source")
-    collections = [source]
+    collections = [_open(inputs.source, "source")]
     try:
-        _labelled(source)
-        if inputs.evaluation is not None:
-            collections.append(_open(inputs.evaluation, "evaluation"))
-        data = _split(source, collections[1] if inputs.evaluation else None, collections)
+        _labelled(collections[0])
+        for ref, role in ((inputs.target, _TARGET), (inputs.evaluation, _EVALUATION)):
+            if ref is not None:
+                collections.append(_open(ref, role))
+        data = _split(collections, target_labels, seed)
         _check(data, measured)
     except BaseException:
         for collection in collections:
@@ -133,13 +99,17 @@ def read(inputs: Inputs, *, measured: bool = True) -> JobData:
     return data
 
 
+_TARGET: Role = "target"
+_EVALUATION: Role = "evaluation"
+
+
 def _open(ref: DataRef, role: Role) -> Collection:
     manifest = DatasetManifest.model_validate_json(ref.manifest.read_bytes())
     return Collection(ref, role, manifest, DatasetReader(manifest, ref.content))
 
 
 def _labelled(collection: Collection) -> None:
-    if not collection.manifest.labelled or not all(_has_target(item) for item in collection.manifest.items):
+    if not collection.manifest.labelled:
         raise JobError(
             f"The {collection.role} data set has no labels.",
             code="labels_required",
@@ -166,24 +136,37 @@ def _alike(source: Collection, evaluation: Collection) -> None:
     )
 
 
-def _split(source: Collection, evaluation: Collection | None, collections: list[Collection]) -> JobData:
-    training: tuple[Split, ...] = ("train",) if evaluation is None else ("train", "test")
+def _split(collections: list[Collection], target_labels: TargetLabels, seed: int) -> JobData:
+    source, *others = collections
+    classes = source.manifest.classes
+    given = {one.role: one for one in others}
+    evaluation = given.get("evaluation")
+    target = None
+    if "target" in given:
+        rng = np.random.default_rng(seed)
+        target = divide(given["target"], classes, target_labels, audit_all=evaluation is not None, rng=rng)
+    elsewhere = evaluation is not None or (target is not None and len(target.measured) > 0)
+    training: tuple[Split, ...] = ("train", "test") if elsewhere else ("train",)
     scale = _scale(source, training) if source.manifest.problem == "regression" else None
-    own = _Reader(np.arange(len(source.manifest.classes)), len(source.manifest.classes), scale)
-    if evaluation is None:
-        held_out = own.select(source, ("test",))
-    else:
+    own = _Reader(np.arange(len(classes)), len(classes), scale)
+    if evaluation is not None:
         _labelled(evaluation)
         _alike(source, evaluation)
-        held_out = _Reader(_mapping(evaluation, source), own.classes, scale).select(evaluation, SPLITS)
+        numbers = mapping(evaluation, classes, param="evaluation", code="classes_differ")
+        held_out = _Reader(numbers, own.classes, scale).select(evaluation, SPLITS)
+    elif target is not None and elsewhere:
+        held_out = target.measured
+    else:
+        held_out = own.select(source, ("test",))
     return JobData(
-        classes=source.manifest.classes,
+        classes=classes,
         train=own.select(source, training),
         validation=own.select(source, ("validation",)),
         held_out=held_out,
         collections=collections,
         problem=source.manifest.problem,
         scale=scale,
+        target=None if target is None else target.items,
     )
 
 
@@ -213,9 +196,10 @@ class _Reader:
     scale: TargetScale | None
 
     def select(self, collection: Collection, splits: tuple[Split, ...]) -> Items:
-        """The items of those splits."""
+        """The items of those splits; those without a label are left out."""
         items = collection.manifest.items
-        indices = np.array([i for i, item in enumerate(items) if item.split in splits], dtype=np.int64)
+        wanted = [i for i, item in enumerate(items) if item.split in splits and _has_target(item)]
+        indices = np.array(wanted, dtype=np.int64)
         return Items(collection, indices, self._targets(collection.manifest, [items[i] for i in indices]))
 
     def _targets(self, manifest: DatasetManifest, items: list[Item]) -> Targets:
@@ -242,21 +226,6 @@ def select(collection: Collection, splits: tuple[Split, ...], classes: list[str]
     return _Reader(mapping, len(classes), scale).select(collection, splits), scale
 
 
-def _mapping(evaluation: Collection, source: Collection) -> NDArray[np.int64]:
-    """For each class of the evaluation data set, its number in the source."""
-    known = {name: number for number, name in enumerate(source.manifest.classes)}
-    foreign = [name for name in evaluation.manifest.classes if name not in known]
-    if foreign:
-        raise JobError(
-            f"The evaluation data set has classes that the source does not have: {_names(foreign)}.",
-            code="classes_differ",
-            param="evaluation",
-            hint=f"Name its folders as the source's classes: {_names(source.manifest.classes)}.",
-            details={"unknown": foreign[:20], "known": source.manifest.classes[:20]},
-        )
-    return np.array([known[name] for name in evaluation.manifest.classes], dtype=np.int64)
-
-
 def _check(data: JobData, measured: bool) -> None:
     if data.problem == "classification" and len(data.classes) < 2:
         raise JobError(
@@ -275,7 +244,7 @@ def _check(data: JobData, measured: bool) -> None:
     empty = np.flatnonzero(class_counts(data) == 0)
     if len(empty):
         raise JobError(
-            f"No training items for {_names([data.classes[number] for number in empty])}.",
+            f"No training items for {listed([data.classes[number] for number in empty])}.",
             code="class_without_items",
             param="source",
             hint="Add items of these classes to the training split, or leave the classes out.",
@@ -296,8 +265,3 @@ def class_counts(data: JobData) -> NDArray[np.int64]:
     if data.problem == "multi_label":
         return np.asarray(data.train.labels.sum(axis=0), dtype=np.int64)
     return np.empty(0, dtype=np.int64)
-
-
-def _names(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:_NAMED])
-    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"

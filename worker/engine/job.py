@@ -8,7 +8,7 @@ from typing import Any
 from core.contract.base_models import BaseModelCard
 from core.contract.datasets import Modality
 from core.contract.errors import JobError
-from core.contract.jobs import DEFAULT_BASE_MODELS, JobSpec, StepName
+from core.contract.jobs import DEFAULT_BASE_MODELS, JobSpec
 from core.contract.models import ModelManifest
 from worker.engine import devices, export, model_card, notes, records
 from worker.engine.arms import ArmRun
@@ -29,21 +29,14 @@ from worker.engine.steps import Steps, Wishes
 from worker.engine.tables import fit_table
 from worker.engine.task import Finding, Task
 
-_SHARES: dict[str, dict[StepName, float]] = {  # of a job's time, as they usually are
-    "linear_probe": {"prepare": 1, "features": 70, "train": 8, "compare": 4, "evaluate": 1, "export": 10},
-    "auto": {"prepare": 1, "features": 20, "train": 70, "compare": 4, "evaluate": 1, "export": 6},
-    "fine_tune": {"prepare": 1, "features": 8, "train": 80, "compare": 4, "evaluate": 1, "export": 8},
-    "rank_base_models": {"prepare": 1, "compare": 99},
-}
-
 _DECISIVE = {"torch", "torchvision", "timm", "numpy", "pillow"}  # another version may train otherwise
 
 
 def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should_stop: ShouldStop) -> Result:
     """Run one job; see `worker.engine.door.Engine`."""
     wishes, costs = Wishes(should_stop), Costs(sink)
-    sink, steps = costs, HeardSteps(costs, _SHARES.get(spec.method.name, _SHARES["fine_tune"]))
     method = METHODS[spec.method.name]
+    sink, steps = costs, HeardSteps(costs, method.shares)
     if method.explores:
         found = explore(spec, inputs, places, _base, steps=steps, wishes=wishes, sink=sink)
         return replace(found, costs=costs.spent())
@@ -52,9 +45,9 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
         threads = devices.use_threads(places.threads)
         device = devices.choose(places.device)
         cache = CacheFolder(places.cache, places.cache_bytes, features=places.features)
-        data = read(inputs)
+        data = read(inputs, measured=spec.method.makes_model, target_labels=spec.target_labels, seed=spec.seed)
         base = open_job_base(spec, inputs, places, cache, data)
-        note.text = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.held_out)} held out"
+        note.text = _told(data)
     try:
         costs.opened(base, data, cache, device, threads)
         features = FrozenFeatures(base, cache, device=device, threads=threads, steps=steps, wishes=wishes)
@@ -112,6 +105,12 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
         return Result(manifest, report(job, steps.done), bundle, costs.spent(trained=job.trained.backbone is not None))
     finally:
         data.close()
+
+
+def _told(data: JobData) -> str:
+    """What was read."""
+    said = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.held_out)} held out"
+    return said if data.target is None else f"{said}, {len(data.target)} of the target"
 
 
 def open_job_base(spec: JobSpec, inputs: Inputs, places: Places, cache: CacheFolder, data: JobData) -> Base:
@@ -173,6 +172,8 @@ def _belongs(spec: JobSpec, inputs: Inputs, base: Base) -> dict[str, Any]:
         "seed": spec.seed,
         "source": inputs.source.manifest_sha256,
         "evaluation": inputs.evaluation.manifest_sha256 if inputs.evaluation else None,
+        "target": inputs.target.manifest_sha256 if inputs.target else None,
+        "target labels": spec.target_labels,
         "base model": base.identity.key,
         "preparation": card.prepare.model_dump(mode="json"),
         "versions": {name: text for name, text in devices.versions().items() if name in _DECISIVE},

@@ -77,6 +77,8 @@ class Trained:
     curve: list[CurvePoint] = field(default_factory=list)
     options: dict[str, object] = field(default_factory=dict)
     """What became of options that were left to the method, e.g. the regularisation."""
+    on_source: Head | None = None
+    """After adaptation: the head for source items, where they take another way than the target's."""
     raced: list[Raced] = field(default_factory=list)
     """Where several methods were tried: all of them, this one included."""
     notes: list[str] = field(default_factory=list)

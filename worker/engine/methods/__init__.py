@@ -1,12 +1,26 @@
 """The methods by name. Each has `run(task)`, which trains and hands back a head and, if it was trained, a network."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from core.contract.jobs import StepName
 from worker.engine.backbones import Base
-from worker.engine.methods import auto, fine_tune, linear_probe, rank_base_models
+from worker.engine.methods import (
+    auto,
+    fine_tune,
+    linear_probe,
+    prototype_self_training,
+    rank_base_models,
+    selective_pseudo_labels,
+)
 from worker.engine.task import Finding, Trained
+
+Shares = dict[StepName, float]
+FROZEN: Shares = {"prepare": 1, "features": 70, "train": 8, "compare": 4, "evaluate": 1, "export": 10}
+TRAINED: Shares = {"prepare": 1, "features": 8, "train": 80, "compare": 4, "evaluate": 1, "export": 8}
+RACED: Shares = {"prepare": 1, "features": 20, "train": 70, "compare": 4, "evaluate": 1, "export": 6}
+REPORTED: Shares = {"prepare": 1, "compare": 99}
 
 
 @dataclass(frozen=True)
@@ -21,11 +35,15 @@ class Method:
     """Refuses options that do not fit the base model, before anything is computed."""
     explores: bool = False
     """Whether it looks at several base models and makes none: there is no base model to start from then."""
+    shares: Shares = field(default_factory=lambda: FROZEN)
+    """What its steps take of a job's time, as they usually are."""
 
 
 METHODS: dict[str, Method] = {
-    "auto": Method(auto.run),
+    "auto": Method(auto.run, shares=RACED),
     "linear_probe": Method(linear_probe.run),
-    "fine_tune": Method(fine_tune.run, fine_tune.needs_features, fine_tune.check),
-    "rank_base_models": Method(rank_base_models.run, explores=True),
+    "fine_tune": Method(fine_tune.run, fine_tune.needs_features, fine_tune.check, shares=TRAINED),
+    "selective_pseudo_labels": Method(selective_pseudo_labels.run),
+    "prototype_self_training": Method(prototype_self_training.run),
+    "rank_base_models": Method(rank_base_models.run, explores=True, shares=REPORTED),
 }
