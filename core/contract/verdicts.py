@@ -62,6 +62,27 @@ class Forgetting(Record):
     after: float
 
 
+class GuardCheck(Record):
+    """One question that the guard asks of an adapted classifier, without labels of the target."""
+
+    name: str
+    value: float | None = Field(description="What was measured; nothing where it could not be.")
+    threshold: str = Field(description="What it has to be, e.g. `>= 0.5`.")
+    passed: bool
+    meaning: str = Field(default="", description="What is asked, in plain words.")
+
+
+class GuardReport(Record):
+    """Whether an adapted classifier may be served, as far as that can be known without labels of its domain."""
+
+    verdict: Verdict
+    confidence: float = Field(ge=0, le=1, description="How sure the guard is of the verdict.")
+    accepted: bool = Field(description="Whether the adapted classifier may be served in place of the source-only one.")
+    reasons: list[str] = Field(description="Why, in plain words.")
+    checks: list[GuardCheck]
+    audit_items: int = Field(default=0, description="Labels of the target that were used, as the job allowed.")
+
+
 class Judgement(Record):
     """The verdict and what it rests on."""
 
@@ -76,3 +97,4 @@ class Judgement(Record):
     forgetting: Forgetting | None = None
     served: str = Field(description="Name of the arm that became the model.")
     overridden: bool = Field(default=False, description="`guard` was off, so a better baseline was passed over.")
+    guard: GuardReport | None = Field(default=None, description="Of a job that adapts: what is known without labels.")

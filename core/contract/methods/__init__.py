@@ -8,15 +8,22 @@ from core.contract.methods.auto import Auto
 from core.contract.methods.common import MethodCard, MethodOptions
 from core.contract.methods.fine_tune import FineTune
 from core.contract.methods.linear_probe import LinearProbe
+from core.contract.methods.prototype_self_training import PrototypeSelfTraining
 from core.contract.methods.rank_base_models import RankBaseModels
+from core.contract.methods.selective_pseudo_labels import SelectivePseudoLabels
 
-AnyMethod = Annotated[Auto | LinearProbe | FineTune | RankBaseModels, Field(discriminator="name")]
+AnyMethod = Annotated[
+    Auto | LinearProbe | FineTune | RankBaseModels | SelectivePseudoLabels | PrototypeSelfTraining,
+    Field(discriminator="name"),
+]
 
 METHODS: dict[str, type[MethodOptions]] = {
     "auto": Auto,
     "linear_probe": LinearProbe,
     "fine_tune": FineTune,
     "rank_base_models": RankBaseModels,
+    "selective_pseudo_labels": SelectivePseudoLabels,
+    "prototype_self_training": PrototypeSelfTraining,
 }
 
 
@@ -48,6 +55,8 @@ __all__ = [
     "LinearProbe",
     "MethodCard",
     "MethodOptions",
+    "PrototypeSelfTraining",
     "RankBaseModels",
+    "SelectivePseudoLabels",
     "method_cards",
 ]
