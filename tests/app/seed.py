@@ -1,6 +1,7 @@
 """Rows and blobs as the workers would have left them."""
 
 import hashlib
+from collections import Counter
 
 from core.contract.base import new_id, now
 from core.contract.datasets import ClassCount, Dataset, DatasetManifest, DatasetReport, DatasetState, Item, Split
@@ -68,14 +69,15 @@ def _ready(
         offset += len(data)
     manifest = DatasetManifest(modality="image", content_sha256=content, classes=list(classes), items=items)
     sha256 = store.blobs.put(manifest.model_dump_json().encode())
+    counts = Counter(item.label for item in items)
     found = DatasetReport(
         files=len(items),
         items=len(items),
         labelled=bool(classes),
         unlabelled=unlabelled,
         classes=[
-            ClassCount(name=name, train=0, test=1) if name in untrained else ClassCount(name=name, train=2)
-            for name in classes
+            ClassCount(name=name, train=0, test=1) if name in untrained else ClassCount(name=name, train=counts[at])
+            for at, name in enumerate(classes)
         ],
         splits={"train": len(items) - test, "test": test},
         split_source="made",

@@ -195,3 +195,22 @@ def test_the_menu_says_who_takes_a_target(client: TestClient) -> None:
     for name in ADAPTING:
         assert (cards[name]["needs_target"], cards[name]["takes_target"]) == (True, True)
         assert cards[name]["label_spaces"] == list(METHODS[name].label_spaces)
+
+
+def test_one_audit_label_of_a_class_measures_nothing(client: TestClient, store: Store) -> None:
+    """With `few` it chooses; where no class has a second one, the source's test split measures."""
+    unmeasured = add_dataset(store, per_class=6, test=0)
+    single = add_dataset(store, per_class=6, unlabelled=10)
+    pairs = add_dataset(store, per_class=6, unlabelled=8)
+    assert _post(client, source=unmeasured, target=single).status_code == 201
+    reply = _post(client, source=unmeasured, target=single, target_labels="few")
+    _refused(reply, 409, "no_held_out_items", "source")
+    assert _post(client, source=unmeasured, target=pairs, target_labels="few").status_code == 201
+
+
+def test_where_the_target_measures_the_test_split_is_learnt_from(client: TestClient, store: Store) -> None:
+    half = add_dataset(store, classes=("cat", "dog", "emu"), untrained=("emu",), per_class=6)
+    labelled = add_dataset(store, classes=("cat", "dog", "emu"), per_class=6)
+    flat = add_dataset(store, classes=(), per_class=12)
+    assert _post(client, source=half, target=labelled).status_code == 201
+    _refused(_post(client, source=half, target=flat), 409, "class_without_items", "source")

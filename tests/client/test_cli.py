@@ -261,6 +261,60 @@ def test_the_short_road_as_one_document(run: Run, tmp_path: Path) -> None:
     assert found["bundle"] == str(tmp_path / "m.zip")
 
 
+def test_the_short_road_to_a_new_domain(run: Run, tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(b"x")
+    script = {
+        **succeeding(),
+        ("GET", f"/datasets/{DATASET}"): [
+            Answer(200, dataset(items=14, classes=["a", "b"], labelled=True)),
+            Answer(200, dataset(items=30, labelled=False)),
+        ],
+        ("GET", f"/jobs/{JOB}/report"): [Answer(200, REPORT | {"evaluated_on": "target"})],
+    }
+    with serving(script) as service:
+        folders = (tmp_path / "old", "--target", tmp_path / "new", "--target-labels", "none")
+        code, out, err = run("adapt", *folders, "-o", tmp_path / "m.zip", url=service.url)
+        body = sent_job(service)
+    assert code == 0
+    assert body == {"source": DATASET, "target": DATASET, "target_labels": "none"}
+    assert [seen.path for seen in service.seen].count("/datasets") == 2
+    assert "30 items without labels" in err
+    assert "measured on 4 of the target" in " ".join(out.split())
+
+
+def test_a_report_without_a_model_ends_the_short_road(run: Run, tmp_path: Path) -> None:
+    script = {
+        **succeeding(),
+        ("GET", EVENTS): [sse(*map(frame, STEPS))],
+        ("GET", f"/jobs/{JOB}/report"): [Answer(200, REPORT | {"model_id": None})],
+    }
+    with serving(script) as service:
+        arguments = ("adapt", DATASET, "--target", DATASET, "--json")
+        code, out, _ = run(*arguments, url=service.url)
+    assert code == 0
+    assert set(json.loads(out)) == {"source", "target", "job", "report"}
+    assert json.loads(out)["report"]["model_id"] is None
+
+
+def test_a_target_from_the_command_line(run: Run) -> None:
+    target = DATASET.replace("1", "2")
+    shown = job("queued", target=target, target_labels="few")
+    page = Answer(200, {"data": [shown], "has_more": False, "next_cursor": None})
+    with serving({("POST", "/jobs"): [Answer(201, shown)], ("GET", "/jobs"): [page]}) as service:
+        arguments = ("jobs", "create", "--source", DATASET, "--target", target, "--target-labels", "few")
+        code, out, _ = run(*arguments, url=service.url)
+        body = sent_job(service)
+        listed = run("jobs", "list", "--target", target, "--json", url=service.url)
+    assert code == 0
+    assert body == {"source": DATASET, "target": target, "target_labels": "few"}
+    assert target in out
+    assert "few" in out
+    assert listed[0] == 0
+    assert f"target={target}" in service.seen[-1].query
+
+
 def test_predict_tells_which_image_is_bad(run: Run, tmp_path: Path) -> None:
     for name in ("a.png", "bad.png", ".hidden"):
         (tmp_path / name).write_bytes(b"x")

@@ -137,6 +137,22 @@ def test_a_job_is_followed_to_its_end(client: Graft, sqlite_store: Store) -> Non
     assert [event.seq for event in client.jobs.stream(job, after=2)] == [3, 4]
 
 
+def test_a_job_with_a_target(client: Graft, sqlite_store: Store) -> None:
+    source, target = (client.datasets.get(add_dataset(sqlite_store, per_class=6)) for _ in range(2))
+    job = client.jobs.create(source, target=target, target_labels="few")
+    plain = client.jobs.create(source)
+    assert (job.target, job.target_labels, plain.target) == (target.id, "few", None)
+    assert [one.id for one in client.jobs.list(target=target)] == [job.id]
+    assert client.jobs.estimate(source, target=target.id).valid
+    with pytest.raises(InvalidRequestError, match="takes no `target`") as caught:
+        client.jobs.create(source, method="linear_probe", target=target)
+    assert caught.value.param == "target"
+    cards = {card.name: card for card in client.methods.list()}
+    assert (cards["auto"].takes_target, cards["auto"].needs_target) == (True, False)
+    assert "partial" in cards["auto"].label_spaces
+    assert cards["auto"].shifts
+
+
 def test_wishes(client: Graft, sqlite_store: Store) -> None:
     source = add_dataset(sqlite_store)
     waiting = client.jobs.create(source)

@@ -157,6 +157,24 @@ def test_pages_run_newest_first_without_gap_or_double(store: Store) -> None:
     assert seen == sorted(ids, reverse=True)
 
 
+def test_a_target_is_a_column_to_list_by_and_keeps_its_data_set(store: Store) -> None:
+    source, target = make_dataset(store), make_dataset(store)
+    plain, adapting = make_job(store), new_id("job")
+    with store.db.write() as tx:
+        spec = JobSpec(source=source.id, target=target.id, target_labels="few")
+        job = jobs.add(tx, TENANT, adapting, spec)
+    assert (job.target, job.target_labels) == (target.id, "few")
+    with store.db.read() as tx:
+        assert [job.id for job in jobs.page(tx, TENANT, target=target.id).data] == [adapting]
+        assert jobs.page(tx, TENANT, target=source.id).data == []
+        assert jobs.page(tx, "other", target=target.id).data == []
+        assert jobs.get(tx, TENANT, plain).target is None
+        assert datasets.in_use(tx, target.id) == [adapting]
+    with store.db.write() as tx:
+        jobs.transition(tx, adapting, "cancelled")
+        assert datasets.in_use(tx, target.id) == []
+
+
 def test_blob_stays_while_another_row_names_it(store: Store) -> None:
     first, second = make_dataset(store), make_dataset(store)
     assert first.sha256 == second.sha256

@@ -92,8 +92,8 @@ def _send(service: Graft, text: str, name: str | None, seed: int | None, *, as_j
 def _checked(service: Graft, dataset: Dataset, *, as_json: bool) -> Dataset:
     ready = service.datasets.wait(dataset)
     if not as_json:
-        classes = f"in {len(ready.classes)} classes" if ready.labelled else "without labels"
-        note(f"{ready.name}: {ready.items} items {classes}.")
+        labels = " without labels" if ready.labelled is False else f" in {len(ready.classes)} classes"
+        note(f"{ready.name}: {ready.items} items{labels}.")
         if ready.warnings:
             faults = service.datasets.report(ready).faults
             show.faults([f for f in faults if f.severity == "warning"], on_stderr=True)
