@@ -4,16 +4,39 @@ from typing import Annotated
 
 from pydantic import Field
 
+from core.contract.methods.adabn import AdaBn
 from core.contract.methods.auto import Auto
+from core.contract.methods.cdan import Cdan
 from core.contract.methods.common import MethodCard, MethodOptions
+from core.contract.methods.dan import Dan
+from core.contract.methods.dann import Dann
+from core.contract.methods.deep_coral import DeepCoral
 from core.contract.methods.fine_tune import FineTune
+from core.contract.methods.gan import Gan
+from core.contract.methods.jan import Jan
 from core.contract.methods.linear_probe import LinearProbe
+from core.contract.methods.mcc import Mcc
 from core.contract.methods.prototype_self_training import PrototypeSelfTraining
 from core.contract.methods.rank_base_models import RankBaseModels
 from core.contract.methods.selective_pseudo_labels import SelectivePseudoLabels
+from core.contract.methods.shot import Shot
 
 AnyMethod = Annotated[
-    Auto | LinearProbe | FineTune | RankBaseModels | SelectivePseudoLabels | PrototypeSelfTraining,
+    Mcc
+    | Shot
+    | Cdan
+    | Dann
+    | Dan
+    | Jan
+    | DeepCoral
+    | AdaBn
+    | Gan
+    | Auto
+    | LinearProbe
+    | FineTune
+    | RankBaseModels
+    | SelectivePseudoLabels
+    | PrototypeSelfTraining,
     Field(discriminator="name"),
 ]
 
@@ -24,6 +47,15 @@ METHODS: dict[str, type[MethodOptions]] = {
     "rank_base_models": RankBaseModels,
     "selective_pseudo_labels": SelectivePseudoLabels,
     "prototype_self_training": PrototypeSelfTraining,
+    "mcc": Mcc,
+    "shot": Shot,
+    "cdan": Cdan,
+    "dann": Dann,
+    "dan": Dan,
+    "jan": Jan,
+    "deep_coral": DeepCoral,
+    "adabn": AdaBn,
+    "gan": Gan,
 }
 
 
@@ -49,14 +81,23 @@ def method_cards() -> list[MethodCard]:
 
 __all__ = [
     "METHODS",
+    "AdaBn",
     "AnyMethod",
     "Auto",
+    "Cdan",
+    "Dan",
+    "Dann",
+    "DeepCoral",
     "FineTune",
+    "Gan",
+    "Jan",
     "LinearProbe",
+    "Mcc",
     "MethodCard",
     "MethodOptions",
     "PrototypeSelfTraining",
     "RankBaseModels",
     "SelectivePseudoLabels",
+    "Shot",
     "method_cards",
 ]

@@ -7,12 +7,22 @@ from typing import Any
 from core.contract.jobs import StepName
 from worker.engine.backbones import Base
 from worker.engine.methods import (
+    adabn,
     auto,
+    cdan,
+    dan,
+    dann,
+    deep_coral,
     fine_tune,
+    gan,
+    jan,
     linear_probe,
+    mcc,
     prototype_self_training,
     rank_base_models,
     selective_pseudo_labels,
+    settling,
+    shot,
 )
 from worker.engine.task import Finding, Trained
 
@@ -46,4 +56,13 @@ METHODS: dict[str, Method] = {
     "selective_pseudo_labels": Method(selective_pseudo_labels.run),
     "prototype_self_training": Method(prototype_self_training.run),
     "rank_base_models": Method(rank_base_models.run, explores=True, shares=REPORTED),
+    "mcc": Method(mcc.run, check=settling.check, shares=TRAINED),
+    "shot": Method(shot.run, check=settling.check, shares=TRAINED),
+    "cdan": Method(cdan.run, check=settling.check, shares=TRAINED),
+    "dann": Method(dann.run, check=settling.check, shares=TRAINED),
+    "dan": Method(dan.run, check=settling.check, shares=TRAINED),
+    "jan": Method(jan.run, check=settling.check, shares=TRAINED),
+    "deep_coral": Method(deep_coral.run, check=settling.check, shares=TRAINED),
+    "adabn": Method(adabn.run, check=adabn.check, shares=TRAINED),
+    "gan": Method(gan.run, check=gan.check, shares=TRAINED),
 }

@@ -109,8 +109,13 @@ def plan(options: Settled, items: int, autocast: torch.dtype | None, remedy: str
 
 
 def precision(options: Settled, device: torch.device) -> torch.dtype | None:
-    """Type of mixed precision on the device; None trains in float32."""
-    if not options.mixed_precision or device.type != "cuda":
+    """Type of mixed precision that a training takes on the device; None trains in float32."""
+    return mixed(device) if options.mixed_precision else None
+
+
+def mixed(device: torch.device) -> torch.dtype | None:
+    """Type of mixed precision on the device, if there is one."""
+    if device.type != "cuda":
         return None
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
