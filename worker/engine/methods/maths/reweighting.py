@@ -1,14 +1,13 @@
-"""What the methods that weigh source items share: a small space to compare domains in, and what becomes of raw weights.
+"""What the methods that weigh source items share: a small space to compare domains in, and what becomes of ratios.
 
-Shimodaira: Improving predictive inference under covariate shift by weighting the log-likelihood function, J. Statistical
-Planning and Inference 2000. n source items, m target items, D features, r axes.
+Shimodaira: Improving predictive inference under covariate shift by weighting the log-likelihood function, Journal of
+Statistical Planning and Inference 2000. n source items, m target items, D features, r axes.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 from scipy.spatial.distance import pdist
 
 from worker.engine.metrics import Floats
@@ -20,6 +19,7 @@ FLOOR = 1e-3
 """Least weight of an item: at 0, leaving it out would say nothing about it."""
 _AXES_ROWS = 4000
 _WIDTH_ROWS = 1000
+_ROUNDS = 5  # of subspace iteration
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Weighing:
 
 
 def settle(raw: Floats, clip: float) -> Weighing:
-    """Make weights of raw ratios (n,): cut at `clip` times their mean, and given up under `FEWEST` n effective items."""
+    """Make weights of ratios (n,): cut at `clip` times the mean, given up under `FEWEST` n effective items."""
     n = len(raw)
     ratio = np.maximum(np.nan_to_num(np.asarray(raw, dtype=np.float64), nan=0.0, posinf=1e300), 0.0)
     ratio = ratio / top if (top := float(ratio.max(initial=0.0))) > 0 else np.ones(n)
@@ -76,22 +76,27 @@ def principal(source: Floats, target: Floats, components: int, rng: np.random.Ge
     the axes, which are found from at most 4,000 items.
     """
     half = _AXES_ROWS // 2
-    sample = np.concatenate([_some(source, half, rng), _some(target, half, rng)]).astype(np.float64)
-    counts = np.array([min(len(source), half), min(len(target), half)])
-    share = np.repeat(0.5 / counts, counts)
+    parts = [_some(items, half, rng) for items in (source, target)]
+    share = np.repeat([0.5 / len(part) for part in parts], [len(part) for part in parts])
+    sample = np.concatenate(parts).astype(np.float64)
     centre = share @ sample
-    scaled = np.sqrt(share)[:, None] * (sample - centre)
-    rank = min(components, *scaled.shape)
-    if scaled.shape[0] < scaled.shape[1]:
-        spectrum, u = eigh(scaled @ scaled.T, subset_by_index=(len(scaled) - rank, len(scaled) - 1))
-        axes = scaled.T @ u / np.sqrt(np.maximum(spectrum, 1e-300))
-    else:
-        width = scaled.shape[1]
-        spectrum, axes = eigh(scaled.T @ scaled, subset_by_index=(width - rank, width - 1))
+    axes = leading(np.sqrt(share)[:, None] * (sample - centre), components, rng)
+    return (source - centre) @ axes, (target - centre) @ axes
+
+
+def leading(x: Array, most: int, rng: np.random.Generator) -> Array:
+    """The first principal axes (D, r), r <= `most`, of centred items (n, D), by subspace iteration.
+
+    Halko, Martinsson, Tropp: Finding structure with randomness, SIAM Review 2011.
+    """
+    basis = rng.normal(size=(x.shape[1], min(most + 10, *x.shape)))
+    for _ in range(_ROUNDS):
+        basis = np.linalg.qr(x.T @ np.linalg.qr(x @ basis)[0])[0]
+    seen = x @ basis
+    spectrum, turn = np.linalg.eigh(seen.T @ seen)
     kept = spectrum > 1e-10 * max(float(spectrum[-1]), 1e-300)
     kept[-1] = True
-    axes = axes[:, kept][:, ::-1]
-    return (source - centre) @ axes, (target - centre) @ axes
+    return np.asarray(basis @ turn[:, kept][:, ::-1][:, :most])
 
 
 def _some(items: Floats, most: int, rng: np.random.Generator) -> Floats:
