@@ -14,8 +14,10 @@ from core.contract.errors import ConflictError, GraftError
 from core.contract.estimates import Estimate
 from core.contract.jobs import DEFAULT_BASE_MODELS, JobSpec
 from core.contract.methods import FineTune, RankBaseModels
+from core.contract.methods.deep import DeepAdaptation
 from core.contract.prepare import TextPrepare
 from core.estimating import Device, Part, Rates, Work, estimate
+from core.estimating.adaptation import settled
 from core.estimating.observing import digest
 from core.estimating.refusal import does_not_fit
 from core.estimating.seconds import course
@@ -41,7 +43,7 @@ class Forecast:
         work, rates = self.work, self.rates
         if isinstance(work.method, RankBaseModels):
             return False
-        found = course(work)
+        found = None if work.target else course(work)  # of an adaptation only the embedding is measured
         wanted = [("bytes.start", "")]
         if work.fresh:
             wanted.append(("embed", ""))
@@ -84,22 +86,25 @@ def _work(tx: Connection, tenant: str, spec: JobSpec) -> Work:
     source = datasets.get(tx, tenant, spec.source)
     report = datasets.report(tx, tenant, spec.source)
     evaluation = None if spec.evaluation is None else datasets.get(tx, tenant, spec.evaluation)
+    target = None if spec.target is None else datasets.get(tx, tenant, spec.target)
     modality = source.modality or "image"
     base = spec.base_model or DEFAULT_BASE_MODELS[modality]
     network = _network(tx, tenant, base)
     card = None if is_timm(network) or is_hf(network) else _card(network)
     splits = source.splits
     tested = splits.get("test", 0)
+    measured = evaluation.items if evaluation else _measured(tx, tenant, spec)
     return Work(
         method=spec.method,
         modality=modality,
         problem=source.problem or "classification",
         network=network,
         base=base,
-        train=splits.get("train", 0) + (tested if evaluation else 0),
+        train=splits.get("train", 0) + (tested if measured else 0) - (report.unlabelled if report else 0),
         validation=splits.get("validation", 0),
-        held_out=evaluation.items if evaluation else tested,
-        parts=tuple(_part(tx, tenant, one) for one in (source, evaluation) if one is not None),
+        held_out=measured or tested,
+        parts=tuple(_part(tx, tenant, one) for one in (source, target, evaluation) if one is not None),
+        target=0 if target is None else target.items,
         outputs=max(1, len(source.classes)),
         card=card,
         aspect=_aspect(report),
@@ -108,6 +113,14 @@ def _work(tx: Connection, tenant: str, spec: JobSpec) -> Work:
         max_seconds=spec.budget.max_seconds,
         candidates=tuple(_candidates(spec, modality)),
     )
+
+
+def _measured(tx: Connection, tenant: str, spec: JobSpec) -> int:
+    """Items of the target that measure, for they have labels; audit labels are few."""
+    if spec.target is None or spec.target_labels == "none":
+        return 0
+    found = datasets.report(tx, tenant, spec.target)
+    return 0 if found is None else sum(one.total for one in found.classes)
 
 
 def _part(tx: Connection, tenant: str, dataset: Dataset) -> Part:
@@ -173,6 +186,8 @@ def _settled(work: Work, device: Device) -> Work:
 
     What an earlier run with the same options on the same data has told is preferred: it knew a probe's score.
     """
+    if isinstance(work.method, DeepAdaptation):
+        work = replace(work, resolved=work.resolved or settled(work.method, work, device))
     options = work.method if isinstance(work.method, FineTune) else FineTune()
     scratch = _resolved(options.model_copy(update={"init": "scratch", "freeze": "none"}), work, device)
     return replace(work, resolved=work.resolved or _resolved(options, work, device), scratch=scratch)

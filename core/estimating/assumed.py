@@ -48,10 +48,10 @@ def embed(work: Work, device: Device) -> Rate:
 def step(work: Work, device: Device, course: Course) -> Rate:
     """Seconds of training for each item."""
     if not course.network:
-        return rate(1e-4)
+        return rate(1e-4 * course.domains)
     passes = 3.0 if course.freeze == "none" else 2.0
     augment = decode(work, device).value if course.augmentation != "none" else 0.0
-    return rate(passes * 1.5 * operations(work) / _speed(device) + augment)
+    return rate(course.domains * (passes * 1.5 * operations(work) / _speed(device) + augment))
 
 
 def validate(work: Work, device: Device) -> Rate:
@@ -67,8 +67,8 @@ def graph(work: Work) -> Rate:
 def activations(work: Work, course: Course) -> float:
     """Bytes that training keeps for each item of a batch."""
     if not course.network or work.modality == "tabular":
-        return 64.0 * 1024
-    share = 1.0 if course.freeze == "none" else 0.5
+        return course.domains * 64.0 * 1024
+    share = course.domains * (1.0 if course.freeze == "none" else 0.5)
     if work.modality == "image":
         return share * _PER_PIXEL * size(work) ** 2
     layers, hidden, heads = _transformer(work)

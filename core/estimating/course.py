@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.contract.methods import FineTune
+from core.contract.methods.deep import DeepAdaptation
 
 _USUAL: dict[str, Any] = {  # of what is left open and nobody has resolved
     "epochs": 8,
@@ -14,6 +15,7 @@ _USUAL: dict[str, Any] = {  # of what is left open and nobody has resolved
     "augmentation": "standard",
     "lora_rank": None,
 }
+_OPEN = ("epochs", "batch_size", "freeze", "augmentation", "ema")  # what an adaptation's course depends on
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Course:
     """Whether weights between the first and the last are tried."""
     settled: bool = True
     """Whether nothing was left open."""
+    domains: int = 1
+    """Items in a step for each that is counted: two, where every source item goes with one of the target."""
 
     @property
     def network(self) -> bool:
@@ -53,15 +57,36 @@ class Course:
     @property
     def style(self) -> str:
         """The same without the size of a batch."""
+        both = "" if self.domains == 1 else "both domains+"
         if not self.network:
-            return "head"
+            return f"{both}head"
         lora = "" if self.lora_rank is None else f"+lora{self.lora_rank}"
-        return f"{self.freeze}{lora}+{self.augmentation}"
+        return f"{both}{self.freeze}{lora}+{self.augmentation}"
 
     @property
     def shortest(self) -> int:
         """Epochs after which it may end by itself at the earliest."""
         return self.epochs if self.patience is None else min(self.epochs, self.patience)
+
+
+def adapting_course(options: DeepAdaptation, resolved: Mapping[str, Any] | None, *, scratch: bool) -> Course:
+    """The course of a training on both domains; `resolved` is what became of what was left to the service."""
+    values = _USUAL | {"freeze": "none"} | options.model_dump()
+    known = resolved or {}
+    open_ = [name for name in _OPEN if values[name] == "auto"]
+    values |= {name: known.get(name, _USUAL.get(name, "none")) for name in open_}
+    return Course(
+        epochs=values["epochs"],
+        batch_size=values["batch_size"],
+        freeze=values["freeze"],
+        patience=values["early_stop"],
+        scratch=scratch or values["init"] == "scratch",
+        head_start=False,
+        averaged=values["ema"] is not None,
+        augmentation=values["augmentation"],
+        settled=all(name in known for name in open_),
+        domains=2,
+    )
 
 
 def course_of(options: FineTune, resolved: Mapping[str, Any] | None, *, modality: str) -> Course:

@@ -95,7 +95,7 @@ def kept(work: Work, device: Device) -> float:
         wanted = _image_bytes(work)
         return min(most, wanted) if device.kind == "cpu" else 0.0
     each = 16.0 * work.tokens if work.modality == "text" else 256.0
-    return (work.train + work.validation) * each if device.kind == "cpu" else 0.0
+    return work.learnt * each if device.kind == "cpu" else 0.0
 
 
 def _in_loop(work: Work) -> bool:
@@ -108,7 +108,8 @@ def _image_bytes(work: Work) -> float:
     side, crop = (prepare.size, prepare.crop) if isinstance(prepare, ImagePrepare) else (224, 0.875)
     whole = (side / crop) ** 2 * min(3.0, work.aspect) * 3
     centre = float(side * side * 3)
-    return work.train * (centre if found and found.augmentation == "none" else whole) + work.validation * centre
+    learnt = work.train + work.target
+    return learnt * (centre if found and found.augmentation == "none" else whole) + work.validation * centre
 
 
 def _find(work: Work, rates: Rates, step: str, otherwise: Rate) -> Rate:

@@ -115,7 +115,7 @@ def _descent(seen: _Seen) -> Iterator[Observation]:
     if found.network and len(epochs) > 1 and seen.whole:
         yield seen.at("first", max(0.0, epochs[0].seconds / epochs[0].items - steady), found.style)
     checks = sorted(epoch.validation for epoch in epochs if epoch.validation is not None)
-    passes = (2 if found.averaged else 1) * seen.work.validation
+    passes = (2 if found.averaged else 1) * seen.work.checked
     if checks and passes:
         variant = "network" if found.network else "head"
         yield seen.at("validate", checks[len(checks) // 2] / passes, variant)
@@ -161,11 +161,15 @@ def _once(seen: _Seen) -> Iterator[Observation]:
         yield seen.at("start", max(0.0, spent.seconds - named))
     if isinstance(work.method, RankBaseModels):
         return
+    if work.target and found is None and "train" in steps:
+        yield seen.at("fit", steps["train"] / max(1, work.learnt), work.method.name)
+    if not work.method.makes_model:
+        return
     if isinstance(work.method, LinearProbe) and "train" in steps:
         yield seen.at("fit", steps["train"] / max(1, work.train + work.validation), work.method.solver)
     if found is not None and spent.setup_seconds is not None and not isinstance(work.method, Auto):
         yield seen.at("setup", spent.setup_seconds / max(1, work.train + work.validation), found.style)
-    if isinstance(work.method, Auto) and work.method.arms == "auto":
+    if isinstance(work.method, Auto) and work.method.arms == "auto" and not work.target:
         yield seen.at("raced", 1.0 if spent.epochs else 0.0)
     if found is not None and found.patience is not None and spent.epochs and not isinstance(work.method, Auto):
         yield Observation("epochs", len(spent.epochs) / found.epochs, work.method.name)

@@ -8,12 +8,15 @@ from core.contract.base_models import BaseModelCard
 from core.contract.errors import ConflictError
 from core.contract.estimates import Estimate, Figure
 from core.contract.methods import AnyMethod, FineTune, LinearProbe
+from core.contract.methods.deep import DeepAdaptation
 from core.estimating import memory
-from core.estimating.course import course_of
+from core.estimating.adaptation import from_scratch
+from core.estimating.course import adapting_course, course_of
 from core.estimating.rates import Rates
 from core.estimating.work import Device, Work
 
 _GIB = 1024**3
+_SHORTER = "raise it, train for fewer epochs, or take `linear_probe`."
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,27 @@ def _others(work: Work, smaller: tuple[BaseModelCard, ...]) -> Iterator[tuple[di
     for card in sorted(smaller, key=lambda card: -card.parameters):
         if card.modality == work.modality and card.id != work.network and card.parameters < work.parameters:
             yield {"base_model": card.id}, replace(work, card=card, network=card.id, graph_cached=False)
-    if not isinstance(method, LinearProbe):
+    if isinstance(method, DeepAdaptation):
+        yield from _lighter(method, work)
+    if not isinstance(method, LinearProbe) and not work.target:
         yield {"method.name": "linear_probe"}, replace(work, method=LinearProbe())
+
+
+def _lighter(method: DeepAdaptation, work: Work) -> Iterator[tuple[dict[str, Any], Work]]:
+    """A smaller batch of both domains; then their features alone."""
+    now = adapting_course(method, work.resolved, scratch=from_scratch(method, work))
+    size = now.batch_size // 2
+    while size >= 4:
+        changed = {"batch_size": size}
+        yield {"method.batch_size": size}, _changed(work, method, changed)
+        size //= 2
+    if now.network and not now.scratch:
+        yield {"method.freeze": "all"}, _changed(work, method, {"freeze": "all", "augmentation": "none"})
+
+
+def _changed(work: Work, method: DeepAdaptation, values: dict[str, Any]) -> Work:
+    other: Any = method.model_copy(update=values)
+    return replace(work, method=other, resolved=(work.resolved or {}) | values)
 
 
 def _with(method: FineTune, **values: Any) -> AnyMethod:
@@ -90,7 +112,7 @@ def advice(work: Work, rates: Rates, device: Device, found: Estimate, *, fits: b
     if budget is not None and found.seconds.expected > budget:
         said.append(
             f"It is expected to need {found.seconds.expected:.0f} s, and `budget.max_seconds` allows {budget:.0f}: "
-            "raise it, train for fewer epochs, or take `linear_probe`."
+            + ("raise it, or train for fewer epochs." if work.target else _SHORTER)
         )
     return said
 

@@ -6,8 +6,10 @@ from typing import Literal
 
 from core.contract.jobs import StepName
 from core.contract.methods import Auto, FineTune, LinearProbe, RankBaseModels
+from core.contract.methods.deep import DeepAdaptation
 from core.estimating import assumed
-from core.estimating.course import Course, course_of
+from core.estimating.adaptation import from_scratch
+from core.estimating.course import Course, adapting_course, course_of
 from core.estimating.rates import Rate, Rates
 from core.estimating.work import Device, Work
 
@@ -66,7 +68,9 @@ def course(work: Work) -> Course | None:
     method = work.method
     if isinstance(method, FineTune):
         return course_of(method, work.resolved, modality=work.modality)
-    if isinstance(method, Auto) and (method.arms == "auto" or set(method.arms) - {"linear_probe"}):
+    if isinstance(method, DeepAdaptation):
+        return adapting_course(method, work.resolved, scratch=from_scratch(method, work))
+    if isinstance(method, Auto) and not work.target and (method.arms == "auto" or set(method.arms) - {"linear_probe"}):
         return course_of(FineTune(), work.resolved, modality=work.modality)
     return None
 
@@ -96,6 +100,9 @@ class _Reckoner:
             return found
         found["features"] = self.features()
         found["train"] = self.train()
+        if not work.method.makes_model:
+            found["store"] = self.fixed("store", 0.1, "report")
+            return found
         found["compare"] = self.compare(found["train"])
         found["evaluate"] = self.per_item("evaluate", work.held_out, 2e-4, self.end)
         found["export"] = self.export()
@@ -135,6 +142,8 @@ class _Reckoner:
         if isinstance(work.method, LinearProbe):
             otherwise = 1e-6 * work.width + 2e-8 * work.width * work.outputs
             return self.per_item("fit", work.train + work.validation, otherwise, work.method.solver)
+        if work.target and self.course is None:
+            return self.adapt()
         if isinstance(work.method, Auto):
             total.take(self.per_item("fit", work.train + work.validation, 1e-6 * work.width, "ridge"))
             if self.course is not None:
@@ -142,6 +151,25 @@ class _Reckoner:
         elif self.course is not None:
             total.take(self.descent(self.course))
         return total
+
+    def adapt(self) -> Sum:
+        """Adaptation on frozen features: one method, or a race of several; a race ends when its time is up."""
+        work, total = self.work, Sum()
+        race = isinstance(work.method, Auto)
+        otherwise = (4e-5 if race else 4e-6) * work.width
+        total.take(self.per_item("fit", work.learnt, otherwise, work.method.name))
+        if race:
+            total.expected, total.high = min(total.expected, self.limit()), min(total.high, self.limit())
+            total.low = min(total.low, self.limit())
+        return total
+
+    def limit(self) -> float:
+        """Seconds that a race may take."""
+        method, work = self.work.method, self.work
+        assert isinstance(method, Auto)
+        if method.seconds != "auto":
+            return float(method.seconds)
+        return 0.8 * work.max_seconds if work.max_seconds else RACE_SECONDS
 
     def descent(self, found: Course) -> Sum:
         """Training by gradient descent: head, first pass over the data, then epochs until it ends by itself."""
@@ -154,7 +182,7 @@ class _Reckoner:
         total.add(work.train * expected, step, low=work.train * found.shortest, high=work.train * float(found.epochs))
         if found.network:
             total.add(work.train, self.find("first", decode, found.style))
-        passes = (2.0 if found.averaged else 1.0) * work.validation
+        passes = (2.0 if found.averaged else 1.0) * work.checked
         checks = self.find("validate", self.validate(found), "head" if not found.network else "network")
         total.add(passes * expected, checks, low=passes * found.shortest, high=passes * float(found.epochs))
         if not found.settled:
@@ -180,9 +208,7 @@ class _Reckoner:
         """A race ends when its time is up; where the probe suffices, training is not run at all."""
         method, work = self.work.method, self.work
         assert isinstance(method, Auto)
-        limit = 0.8 * work.max_seconds if work.max_seconds else RACE_SECONDS
-        if method.seconds != "auto":
-            limit = float(method.seconds)
+        limit = self.limit()
         total.expected, total.high = min(total.expected, limit), min(total.high, limit)
         total.low = min(total.low, limit)
         if method.arms == "auto":

@@ -63,6 +63,8 @@ class Work:
     """The method's options as the worker would use them, where that is known."""
     scratch: dict[str, Any] | None = None
     """The same of a training from random weights."""
+    target: int = 0
+    """Items of the new domain that it adapts to."""
     candidates: tuple[BaseModelCard, ...] = field(default=())
     """What a ranking would look at."""
 
@@ -80,6 +82,16 @@ class Work:
     def fresh(self) -> int:
         """Items whose features have to be made."""
         return sum(part.items for part in self.parts if not part.cached)
+
+    @property
+    def learnt(self) -> int:
+        """Items that a method on frozen features looks at."""
+        return self.train + self.validation + self.target
+
+    @property
+    def checked(self) -> int:
+        """Items that are looked at after an epoch: those of the target without their labels."""
+        return self.validation + self.target
 
     @property
     def width(self) -> int:
