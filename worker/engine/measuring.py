@@ -58,7 +58,7 @@ def measure(spec: JobSpec, inputs: Inputs, places: Places, *, should_stop: Shoul
     with steps.step("prepare"):
         threads, device = devices.use_threads(places.threads), devices.choose(places.device)
         cache = CacheFolder(places.cache, places.cache_bytes, features=places.features)
-        data = read(inputs)
+        data = read(inputs, measured=spec.method.makes_model, target_labels=spec.target_labels, seed=spec.seed)
         base = open_job_base(spec, inputs, places, cache, data)
     try:
         costs.opened(base, data, cache, device, threads)
@@ -100,7 +100,7 @@ class _Bench:
     def options(self) -> Settled | None:
         """The training by gradient descent that the job contains, with nothing left open."""
         method = self.spec.method
-        if not isinstance(method, (FineTune, Auto)):
+        if not isinstance(method, (FineTune, Auto)) or self.data.target is not None:
             return None
         facts = Facts(
             modality=self.data.source.modality,
