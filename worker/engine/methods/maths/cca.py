@@ -12,9 +12,17 @@ from numpy.typing import NDArray
 
 from worker.engine.methods.maths.kernels import KernelMap, Projection, kernel_map
 from worker.engine.methods.maths.reweighting import median_gamma
-from worker.engine.methods.maths.subspaces import Map, moments, power
+from worker.engine.methods.maths.subspaces import Map
 
 Array = NDArray[np.float64]
+_TINY = 1e-12
+
+
+class View(NamedTuple):
+    """One kind of items as a kernel sees them: features (n, r), and how they came about; None where as they are."""
+
+    features: Array
+    kernel: KernelMap | None
 
 
 class Correlated(NamedTuple):
@@ -25,58 +33,59 @@ class Correlated(NamedTuple):
     correlations: Array
 
 
-def kernel_cca(
-    source: NDArray[np.floating],
-    target: NDArray[np.floating],
-    pairs: tuple[NDArray[np.integer], NDArray[np.integer]],
-    *,
-    k: int,
-    regularisation: float,
-    landmarks: int,
-    rng: np.random.Generator,
-) -> Correlated:
-    """From all items (n, D), (m, E) and the rows (p,), (p,) that are pairs.
+def view(x: NDArray[np.floating], landmarks: int, width: float, rng: np.random.Generator) -> View:
+    """Items (n, D) under a Gaussian kernel on so many of them, exp(-width d^2 / median); as they are without landmarks.
 
-    The kernels are Gaussian on so many landmarks, linear where that is 0; widths and landmarks come from all items,
-    paired or not, the correlations from the pairs. To each covariance `regularisation` times its mean variance is added. Axes
-    are scaled by their correlation, so that a classifier trusts the sure ones.
+    Paired or not, all items have a say in it.
     """
-    kernels = [_kernel(x, landmarks, rng) for x in (source, target)]
-    ours, theirs = (
-        np.asarray(x[rows] if kernel is None else kernel(x[rows]), dtype=np.float64)
-        for x, rows, kernel in zip((source, target), pairs, kernels, strict=True)
-    )
-    weights, correlations = canonical(ours, theirs, k, regularisation)
-    source_side, target_side = (
-        _projection(x.mean(axis=0), weight * correlations, kernel)
-        for x, weight, kernel in zip((ours, theirs), weights, kernels, strict=True)
-    )
-    return Correlated(source_side, target_side, correlations)
-
-
-def canonical(x: Array, y: Array, k: int, regularisation: float) -> tuple[tuple[Array, Array], Array]:
-    """Canonical weights (D, k) and (E, k) of pairs (p, D), (p, E), and their correlations (k,)."""
-    first, second = _whitener(x, regularisation), _whitener(y, regularisation)
-    shared = (x - x.mean(axis=0)).T @ (y - y.mean(axis=0)) / len(x)
-    left, correlations, right = np.linalg.svd(first @ shared @ second, full_matrices=False)
-    k = min(k, len(x) - 1, len(correlations))  # p centred pairs have p - 1 axes
-    return (first @ left[:, :k], second @ right[:k].T), correlations[:k]
-
-
-def _whitener(x: Array, regularisation: float) -> Array:
-    covariance = moments(x).covariance
-    level = max(regularisation * float(np.trace(covariance)) / len(covariance), 1e-12)
-    return power(covariance + level * np.eye(len(covariance)), -0.5)
-
-
-def _kernel(x: NDArray[np.floating], landmarks: int, rng: np.random.Generator) -> KernelMap | None:
     if not landmarks:
-        return None
+        return View(np.asarray(x, dtype=np.float64), None)
     rows = np.sort(rng.choice(len(x), min(landmarks, len(x)), replace=False))
     chosen = np.asarray(x[rows], dtype=np.float64)
-    return kernel_map(chosen, median_gamma(chosen, chosen[:0], rng))
+    kernel = kernel_map(chosen, width * median_gamma(chosen, chosen[:0], rng))
+    return View(kernel(x), kernel)
 
 
-def _projection(mean: Array, weight: Array, kernel: KernelMap | None) -> Projection:
-    bias = -mean @ weight
+def correlate(
+    source: View, target: View, pairs: tuple[NDArray[np.integer], NDArray[np.integer]], k: int, regularisation: float
+) -> Correlated:
+    """Projections by the rows (p,), (p,) of source and target that are pairs.
+
+    To each covariance `regularisation` times its mean variance is added. Axes are scaled by their correlation, so that
+    a classifier trusts the sure ones.
+    """
+    ours, theirs = source.features[pairs[0]], target.features[pairs[1]]
+    first, second, correlations = canonical(ours, theirs, k, regularisation)
+    return Correlated(
+        _projection(ours, first * correlations, source.kernel),
+        _projection(theirs, second * correlations, target.kernel),
+        correlations,
+    )
+
+
+def canonical(x: Array, y: Array, k: int, regularisation: float) -> tuple[Array, Array, Array]:
+    """Canonical weights (D, k) and (E, k) of pairs (p, D), (p, E), and their correlations (k,).
+
+    X (X'X + p r I)^-1/2 = U diag(s / sqrt(s^2 + p r)) V': both weights lie in the span of the pairs, so that nothing is
+    larger than p x p.
+    """
+    (u, to_x), (w, to_y) = _whitened(x, regularisation), _whitened(y, regularisation)
+    left, correlations, right = np.linalg.svd(u.T @ w, full_matrices=False)
+    k = min(k, int((correlations > _TINY).sum()))
+    return to_x @ left[:, :k], to_y @ right[:k].T, correlations[:k]
+
+
+def _whitened(x: Array, regularisation: float) -> tuple[Array, Array]:
+    """Pairs (p, q) in axes in which the regularised covariance is I, and the way there (D, q)."""
+    centred = x - x.mean(axis=0)
+    u, spread, axes = np.linalg.svd(centred, full_matrices=False)
+    kept = spread > 1e-8 * max(float(spread[0]), _TINY)
+    u, spread, axes = u[:, kept], spread[kept], axes[kept]
+    more = regularisation * float(np.square(spread).sum()) / x.shape[1]
+    length = np.sqrt(np.square(spread) + more)
+    return u * (spread / length), axes.T / length * np.sqrt(len(x))
+
+
+def _projection(pairs: Array, weight: Array, kernel: KernelMap | None) -> Projection:
+    bias = -pairs.mean(axis=0) @ weight
     return Projection(Map((weight if kernel is None else kernel.root @ weight).T, bias), kernel)
