@@ -7,6 +7,7 @@ from pydantic import Field
 from core.contract.base import Record
 from core.contract.datasets import Modality, Problem
 from core.contract.jobs import Step
+from core.contract.shifts import Shift as Shift  # noqa: PLC0414 - a part of the report
 from core.contract.verdicts import Arm, Difference, Judgement
 
 EvaluatedOn = Literal["test_split", "evaluation_dataset", "target"]
@@ -144,6 +145,7 @@ class Report(Record):
     arms: list[Arm] = []
     judgement: Judgement | None = None
     ranking: Ranking | None = None
+    shift: Shift | None = Field(default=None, description="Of a job with a `target`.")
     curve_axis: Literal["epoch", "log10_regularisation"]
     curve: list[CurvePoint] = []
     mistakes: list[Mistake] = Field(default=[], max_length=20)

@@ -11,6 +11,7 @@ from core.contract.methods.common import MethodCard, MethodOptions
 from core.contract.methods.dan import Dan
 from core.contract.methods.dann import Dann
 from core.contract.methods.deep_coral import DeepCoral
+from core.contract.methods.domain_shift import DomainShift
 from core.contract.methods.fine_tune import FineTune
 from core.contract.methods.gan import Gan
 from core.contract.methods.jan import Jan
@@ -35,6 +36,7 @@ AnyMethod = Annotated[
     | LinearProbe
     | FineTune
     | RankBaseModels
+    | DomainShift
     | SelectivePseudoLabels
     | PrototypeSelfTraining,
     Field(discriminator="name"),
@@ -45,6 +47,7 @@ METHODS: dict[str, type[MethodOptions]] = {
     "linear_probe": LinearProbe,
     "fine_tune": FineTune,
     "rank_base_models": RankBaseModels,
+    "domain_shift": DomainShift,
     "selective_pseudo_labels": SelectivePseudoLabels,
     "prototype_self_training": PrototypeSelfTraining,
     "mcc": Mcc,
@@ -88,6 +91,7 @@ __all__ = [
     "Dan",
     "Dann",
     "DeepCoral",
+    "DomainShift",
     "FineTune",
     "Gan",
     "Jan",

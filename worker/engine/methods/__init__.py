@@ -13,6 +13,7 @@ from worker.engine.methods import (
     dan,
     dann,
     deep_coral,
+    domain_shift,
     fine_tune,
     gan,
     jan,
@@ -31,6 +32,7 @@ FROZEN: Shares = {"prepare": 1, "features": 70, "train": 8, "compare": 4, "evalu
 TRAINED: Shares = {"prepare": 1, "features": 8, "train": 80, "compare": 4, "evaluate": 1, "export": 8}
 RACED: Shares = {"prepare": 1, "features": 20, "train": 70, "compare": 4, "evaluate": 1, "export": 6}
 REPORTED: Shares = {"prepare": 1, "compare": 99}
+MEASURED: Shares = {"prepare": 1, "features": 90, "train": 9}
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ METHODS: dict[str, Method] = {
     "selective_pseudo_labels": Method(selective_pseudo_labels.run),
     "prototype_self_training": Method(prototype_self_training.run),
     "rank_base_models": Method(rank_base_models.run, explores=True, shares=REPORTED),
+    "domain_shift": Method(domain_shift.run, shares=MEASURED),
     "mcc": Method(mcc.run, check=settling.check, shares=TRAINED),
     "shot": Method(shot.run, check=settling.check, shares=TRAINED),
     "cdan": Method(cdan.run, check=settling.check, shares=TRAINED),
