@@ -33,6 +33,10 @@ _EXAMPLES: Any = {
         "summary": "Fine-tuning of the last stages",
         "value": {"method": {"name": "fine_tune", "epochs": 5, "freeze": "none"}, "source": _SOURCE, "seed": 1},
     },
+    "target": {
+        "summary": "To adapt to data of a new domain, which needs no labels",
+        "value": {"source": _SOURCE, "target": "ds_01k9zq4b2m7c9x5d3v8t6w1n0p"},
+    },
     "rank_base_models": {
         "summary": "Which base model to take: a report without a model",
         "value": {"method": {"name": "rank_base_models", "base_models": "all"}, "source": _SOURCE},

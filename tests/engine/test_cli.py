@@ -49,6 +49,28 @@ def test_a_folder_becomes_a_model(shop, folder, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.zip", "report.json"]
 
 
+def test_a_folder_of_a_new_domain_is_adapted_to(shop, folder, tmp_path, capsys):
+    new = tmp_path / "new"
+    new.mkdir()
+    for path in sorted(folder.rglob("*.png")):
+        (new / f"{path.parent.name}-{path.name}").write_bytes(path.read_bytes())
+    method = ["--method", "prototype_self_training", "--target", str(new)]
+    assert main(arguments(shop, folder, tmp_path / "flat", *method)) == 0
+    report = Report.model_validate_json((tmp_path / "flat" / "report.json").read_bytes())
+    assert report.evaluated_on == "test_split"  # these items have no labels
+    assert main(arguments(shop, folder, tmp_path / "sorted", *method[:3], str(folder))) == 0
+    report = Report.model_validate_json((tmp_path / "sorted" / "report.json").read_bytes())
+    assert (report.evaluated_on, report.held_out_items) == ("target", 40)
+    told = ["--target-labels", "none"]
+    assert main(arguments(shop, folder, tmp_path / "none", *method[:3], str(folder), *told)) == 0
+    report = Report.model_validate_json((tmp_path / "none" / "report.json").read_bytes())
+    assert report.evaluated_on == "test_split"
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(arguments(shop, folder, tmp_path, "--target-labels", "all"))
+    assert "invalid choice: 'all'" in capsys.readouterr().err
+
+
 def test_a_second_run_on_the_same_folder_comes_from_the_cache(shop, folder, tmp_path, capsys):
     assert main(arguments(shop, folder, tmp_path, "--evaluation", str(folder))) == 0
     capsys.readouterr()
@@ -63,6 +85,7 @@ def test_a_second_run_on_the_same_folder_comes_from_the_cache(shop, folder, tmp_
         (["--options", "nonsense"], "not a JSON object"),
         (["--options", '{"regularisation": "much"}'], "regularisation"),
         (["--source", "no/such/folder"], "no_such_file"),
+        (["--method", "prototype_self_training", "--target", "no/such/folder"], "no_such_file"),
         (["--method", "fine_tune", "--options", '{"freeze": "layer7"}'], "layer1"),
         (["--base-model", "timm:test_resent"], "test_resnet"),
     ],
