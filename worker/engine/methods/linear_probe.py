@@ -24,7 +24,7 @@ from worker.engine.loop import Validation
 from worker.engine.methods.maths import logistic, ridge
 from worker.engine.methods.maths.folds import balanced_weights, stratified_folds
 from worker.engine.metrics import Ints
-from worker.engine.problems import Targets, one_hot, score
+from worker.engine.problems import Targets, item_scores, one_hot, score
 from worker.engine.stages import EPSILON
 from worker.engine.task import Task, Trained
 
@@ -67,10 +67,13 @@ def fit(
     problem: Problem = "classification",
     modality: Modality = "image",
     control: Control | None = None,
+    importance: NDArray[np.float64] | None = None,
 ) -> Fitted:
     """Fit a probe on features (n, D) and targets (`worker.engine.problems`); every class needs an item.
 
-    `classes` is the number of outputs. Raises `JobError` `features_not_finite` if a feature is not a number,
+    `classes` is the number of outputs. `importance` (n,), of mean 1, says how much each item counts, in the fit as in
+    the choice of the penalty (Sugiyama, Krauledat, Mueller: Covariate Shift Adaptation by Importance Weighted Cross
+    Validation, JMLR 2007). Raises `JobError` `features_not_finite` if a feature is not a number,
     `invalid_options` if the solver cannot do what the labels ask for.
     """
     how = settled(options, problem, modality, len(labels))
@@ -89,7 +92,8 @@ def fit(
         )
     x, mean, scale = normalised(features, how.normalise)
     weights = balanced_weights(labels, classes) if options.class_weights else np.ones(len(labels))
-    data = _Data(x, labels, classes, weights, problem)
+    weights = weights if importance is None else weights * importance
+    data = _Data(x, labels, classes, weights, problem, importance)
     solver = _fit_ridge if how.solver == "ridge" else _fit_logistic
     # BLAS threads spin while they wait: with none to spare, one busy neighbour makes them ten times slower.
     with threadpool_limits(max(1, cores() // 2), user_api="blas"):
@@ -191,6 +195,13 @@ class _Data:
     classes: int
     weights: NDArray[np.float64]
     problem: Problem
+    importance: NDArray[np.float64] | None
+
+    def score(self, logits: NDArray[np.floating]) -> float:
+        """How well the items were answered, those that count for more first."""
+        if self.importance is None:
+            return score(self.problem, logits, self.labels)
+        return float(np.average(item_scores(self.problem, logits, self.labels), weights=self.importance))
 
 
 @dataclass(frozen=True)
@@ -215,8 +226,8 @@ def _fit_ridge(data: _Data, penalty: float | str, _rng: np.random.Generator, con
         control.check()
         block = grid[start : start + together]
         for candidate, held_out in zip(block, ridge.leave_one_out(parts, block), strict=True):
-            found = score(problem, held_out - threshold, data.labels)
-            loss = float(((held_out - targets) ** 2).sum(axis=1).mean())
+            found = data.score(held_out - threshold)
+            loss = float(np.average(((held_out - targets) ** 2).sum(axis=1), weights=data.importance))
             curve.append(Validation(loss, found, problem).point(math.log10(candidate)))
             if best is None or (-found, loss) < best[0]:
                 best = (-found, loss), float(candidate), held_out - threshold

@@ -1,0 +1,34 @@
+"""`kmm`: source items weighed so that their mean in a kernel's space is the target's.
+
+Huang, Gretton, Borgwardt, Schoelkopf, Smola: Correcting Sample Selection Bias by Unlabeled Data, NeurIPS 2006.
+Source (n, r) and target (m, r) in their principal axes, through a Gaussian kernel of the median width on at most 1,000
+landmarks, give a quadratic problem in n weights.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.contract.methods import Kmm
+from worker.engine.methods import reweighted
+from worker.engine.methods.maths import kmm
+from worker.engine.methods.maths.reweighting import median_gamma
+from worker.engine.task import Task, Trained
+
+Array = NDArray[np.float64]
+
+
+def run(task: Task) -> Trained:
+    """Adapt on frozen features."""
+    options = task.options
+    assert isinstance(options, Kmm)
+    return reweighted.run(task, options, weigh(options))
+
+
+def weigh(options: Kmm) -> reweighted.Weigh:
+    """Weights as the options want them."""
+
+    def ratios(source: Array, target: Array, rng: np.random.Generator) -> Array:
+        phi, mean = kmm.embed(source, target, median_gamma(source, target, rng), rng)
+        return kmm.match(phi, mean, bound=options.bound, noise=options.noise)
+
+    return ratios
