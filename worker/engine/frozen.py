@@ -26,10 +26,22 @@ class FrozenFeatures:
         threads: int,
         steps: Steps,
         wishes: Wishes,
+        target: Base | None = None,
     ) -> None:
+        """`target` is the base model of the new domain, where it is of another kind than the source."""
         self.base, self.cache, self.device, self.threads = base, cache, device, threads
+        self.target = target or base
         self._steps, self._wishes = steps, wishes
         self._known: dict[str, Features] = {}
+
+    @property
+    def mixed(self) -> bool:
+        """Whether source and target have base models of their own."""
+        return self.target is not self.base
+
+    def base_of(self, collection: Collection) -> Base:
+        """The base model that a data set's items go through."""
+        return self.base if collection.role == "source" else self.target
 
     @property
     def exact(self) -> bool:
@@ -43,7 +55,7 @@ class FrozenFeatures:
         except DamagedError:
             self._steps.say("The features on disk were damaged: they are made again.")
             key = items.collection.ref.manifest_sha256
-            forget(self.base.identity, key, self.cache, self.device)
+            forget(self.base_of(items.collection).identity, key, self.cache, self.device)
             self._known[key] = self._embed(items.collection)
             return self._known[key].rows(items.indices)
 
@@ -58,7 +70,7 @@ class FrozenFeatures:
         made = 0
         for collection in collections:
             key = collection.ref.manifest_sha256
-            found = cached(self.base.identity, key, self.cache, self.device)
+            found = cached(self.base_of(collection).identity, key, self.cache, self.device)
             if found is None:
                 found = self._embed(collection)
                 made += len(found)
@@ -73,7 +85,7 @@ class FrozenFeatures:
 
     def _embed(self, collection: Collection) -> Features:
         return embed(
-            self.base,
+            self.base_of(collection),
             collection.reader,
             cache=self.cache,
             key=collection.ref.manifest_sha256,

@@ -47,10 +47,13 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
         cache = CacheFolder(places.cache, places.cache_bytes, features=places.features)
         data = read(inputs, measured=spec.method.makes_model, target_labels=spec.target_labels, seed=spec.seed)
         base = open_job_base(spec, inputs, places, cache, data)
+        target = _open_target_base(spec, places, cache, data, base)
         note.text = _told(data)
     try:
         costs.opened(base, data, cache, device, threads)
-        features = FrozenFeatures(base, cache, device=device, threads=threads, steps=steps, wishes=wishes)
+        features = FrozenFeatures(
+            base, cache, device=device, threads=threads, steps=steps, wishes=wishes, target=target
+        )
         if method.needs_features(spec.method):
             with steps.step("features") as note:
                 note.text = features.load(data.collections)
@@ -102,7 +105,7 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
             note.text = f"{bundle.stat().st_size / 1e6:.1f} MB"
         steps.progress("export", 1.0)
         costs.closed(base, data, cache)
-        return Result(manifest, report(job, steps.done), bundle, costs.spent(trained=job.trained.backbone is not None))
+        return Result(manifest, report(job, steps.done), bundle, costs.spent(**_kept(job)))
     finally:
         data.close()
 
@@ -111,6 +114,11 @@ def _told(data: JobData) -> str:
     """What was read."""
     said = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.held_out)} held out"
     return said if data.target is None else f"{said}, {len(data.target)} of the target"
+
+
+def _kept(job: Finished) -> dict[str, bool]:
+    """What has become of the base model, by which later estimates are made."""
+    return {"trained": job.trained.backbone is not None, "changed": job.method.backbone is not None}
 
 
 def open_job_base(spec: JobSpec, inputs: Inputs, places: Places, cache: CacheFolder, data: JobData) -> Base:
@@ -145,7 +153,24 @@ def _base(
         seed=spec.seed,
         parent=inputs.parent,
         cache=cache,
-        table=fit_table(data, inputs.parent) if modality == "tabular" else None,
+        table=fit_table(data.train, inputs.parent) if modality == "tabular" else None,
+    )
+
+
+def _open_target_base(spec: JobSpec, places: Places, cache: CacheFolder, data: JobData, base: Base) -> Base:
+    """The target's base model: the source's own, unless a method that can do with it meets another kind of data."""
+    if data.target is None or not spec.method.heterogeneous:
+        return base
+    manifest = data.target.collection.manifest
+    other = manifest.modality != data.source.modality
+    if not other and (manifest.modality != "tabular" or manifest.columns == data.source.columns):
+        return base
+    return open_base(
+        DEFAULT_BASE_MODELS[manifest.modality],
+        weights_dir=places.weights,
+        seed=spec.seed,
+        cache=cache,
+        table=fit_table(data.target, None) if manifest.modality == "tabular" else None,
     )
 
 

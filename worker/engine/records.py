@@ -61,7 +61,7 @@ def manifest(job: Finished, parity: Parity, *, device: torch.device, seconds: fl
     return ModelManifest(
         model_id=job.inputs.model_id,
         job_id=job.inputs.job_id,
-        modality=job.data.source.modality,
+        modality=card.modality,
         problem=job.data.problem,
         classes=job.data.classes,
         target=job.data.source.target,

@@ -5,12 +5,13 @@ from pathlib import Path
 from core.contract.prepare import TabularPrepare
 from core.modality import tabular
 from worker.engine.backbones import own
-from worker.engine.data import JobData
+from worker.engine.data import Items
 
 
-def fit_table(data: JobData, parent: Path | None) -> TabularPrepare:
-    """Of the training rows; columns that the parent's bundle knows keep what it says of them."""
-    reader = data.train.collection.reader
+def fit_table(items: Items, parent: Path | None) -> TabularPrepare:
+    """Of the rows that may be learnt from; columns that the parent's bundle knows keep what it says of them."""
+    collection = items.collection
     known = None if parent is None else own.manifest(parent).prepare
-    rows = (reader.item(int(index)) for index in data.train.indices)
-    return tabular.fit(rows, data.source.columns, known if isinstance(known, TabularPrepare) else None)
+    rows = (collection.reader.item(int(index)) for index in items.indices)
+    columns = collection.manifest.columns
+    return tabular.fit(rows, columns, known if isinstance(known, TabularPrepare) else None)

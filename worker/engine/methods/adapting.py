@@ -85,7 +85,7 @@ def domains(task: Task, data: JobData) -> Domains:
                 code="features_not_finite",
                 hint="Choose another base model; the weights of this one may be damaged.",
             )
-    return Domains(xs, data.train.labels, xt, target.labels, data.outputs, _names(data.train), _names(target))
+    return Domains(xs, data.train.labels, xt, target.labels, data.outputs, names(data.train), names(target))
 
 
 def target_items(task: Task) -> Items:
@@ -100,5 +100,6 @@ def target_items(task: Task) -> Items:
     return task.data.target
 
 
-def _names(items: Items) -> list[str]:
+def names(items: Items) -> list[str]:
+    """Their paths in their upload."""
     return [items.name(position) for position in range(len(items))]
