@@ -6,6 +6,7 @@ runs out of memory. Run it on an idle machine: whatever else runs is part of wha
 """
 
 import math
+import os
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,8 @@ class Outcome:
     case: Case
     estimate: Estimate
     job: Job
+    load: float
+    """Processes that wanted a core in the last minute, its own included."""
 
     def actual(self, figure: str) -> float | None:
         """What the job came to; None where nothing was measured."""
@@ -118,12 +121,12 @@ def run(client: Graft, case: Case, source: str) -> Outcome:
     given: dict[str, Any] = {"method": case.method, "base_model": case.base_model}
     foretold = client.jobs.estimate(source, **given)
     job = client.jobs.wait(client.jobs.create(source, **given), raise_on_failure=False)
-    outcome = Outcome(case, foretold.estimate, job)
+    outcome = Outcome(case, foretold.estimate, job, os.getloadavg()[0])
     said = [f"{figure} {error:+.1%}" if (error := outcome.error(figure)) is not None else "" for figure in _FIGURES]
     seconds = foretold.estimate.seconds
     print(
         f"     {case.name:<70} {seconds.expected:7.1f} s [{seconds.low:.1f}, {seconds.high:.1f}] "
-        f"{foretold.estimate.basis}: {', '.join(said)} ({job.state})",
+        f"{foretold.estimate.basis}: {', '.join(said)} ({job.state}, load {outcome.load:.1f})",
         flush=True,
     )
     return outcome
@@ -149,12 +152,17 @@ def main() -> int:
     args = parser(__doc__.partition("\n")[0]).parse_args()
     cases = quick() if args.quick or args.data is None else varied()
     table = Table("Estimates")
-    with service() as (url, _), TemporaryDirectory() as scratch:
+    weights = {} if args.data is None else {"GRAFT_WEIGHTS_DIR": str(args.data / "weights")}
+    with service(**weights) as (url, _), TemporaryDirectory() as scratch:
         client = Graft(url)
         names = sorted({case.data for case in cases})
         sources = {name: upload(client, name, args.data, Path(scratch)) for name in names}
         outcomes = [run(client, case, sources[case.data]) for case in cases]
     table.add("jobs", len(outcomes))
+    table.add("cores", os.cpu_count() or 1)
+    table.add(
+        "load of the machine, median (1 to 2 is this benchmark alone)", statistics.median(one.load for one in outcomes)
+    )
     table.add("jobs that succeeded", sum(one.job.state == "succeeded" for one in outcomes), f">= {len(outcomes)}")
     table.add("times within 20 %, share", within(outcomes, "seconds", _SECONDS), ">= 0.9")
     table.add("memory within 15 %, share", within(outcomes, "memory_bytes", _MEMORY), ">= 0.9")

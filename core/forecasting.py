@@ -50,7 +50,7 @@ class Forecast:
         if found is not None and not found.settled:
             return True
         if found is not None and found.network:
-            wanted += [("step", found.variant), ("bytes.train", found.variant)]
+            wanted += [("step", found.variant), ("bytes.train", found.held)]
         seen = [rates.find(kind, network=work.network, data=work.data, variant=variant) for kind, variant in wanted]
         return any(rate is None or not rate.exact for rate in seen)
 

@@ -85,13 +85,8 @@ class _Run:
             if self.claim.lost >= _TRIES:
                 self._finish(JobError("The worker was lost while it measured.", code="worker_lost").body())
                 return
-            with work_folder(self.settings.root, self.fence) as folder:
-                ending = self._follow(folder)
-            if ending.result is None:
-                self._finish(ending.error or failures.of_death(None, ending.peak_bytes, ending.peak_bytes))
-                return
-            self._enter([Spent.model_validate(one) for one in ending.result["spent"]])
-            self._finish(None)
+            if not self._once():
+                self._once()  # the base model was only exported, which a job does in another process, too
         except ShuttingDownError:
             self._persist(lambda tx: measurements.release(tx, self.fence))
         except LostLeaseError as error:
@@ -100,6 +95,20 @@ class _Run:
             if not isinstance(error, JobError):
                 log.exception("unexpected error")
             self._finish(failures.of_exception(error))
+
+    def _once(self) -> bool:
+        """One child's work; False where it is to be gone on with in another."""
+        with work_folder(self.settings.root, self.fence) as folder:
+            ending = self._follow(folder)
+        if ending.result is None:
+            self._finish(ending.error or failures.of_death(None, ending.peak_bytes, ending.peak_bytes))
+            return True
+        found = [Spent.model_validate(one) for one in ending.result["spent"]]
+        self._enter(found)
+        if any(one.graph_seconds is not None for one in found):
+            return False
+        self._finish(None)
+        return True
 
     def _follow(self, folder: Path) -> Ending:
         with self.store.db.read() as tx:

@@ -54,6 +54,17 @@ def step(work: Work, device: Device, course: Course) -> Rate:
     return rate(course.domains * (passes * 1.5 * operations(work) / _speed(device) + augment))
 
 
+def fit(work: Work) -> float:
+    """Seconds of a linear probe for each item."""
+    return 1.6e-7 * work.width + 2e-8 * work.width * work.outputs
+
+
+def setup(work: Work, course: Course) -> float:
+    """Seconds before the first step of training, for each item."""
+    items = max(1, work.train + work.validation)
+    return 0.3 / items + (2 * fit(work) if course.head_start else 0.0)
+
+
 def validate(work: Work, device: Device) -> Rate:
     """Seconds to validate one item."""
     return rate(1.5 * operations(work) / _speed(device))

@@ -57,11 +57,33 @@ class Course:
     @property
     def style(self) -> str:
         """The same without the size of a batch."""
-        both = "" if self.domains == 1 else "both domains+"
         if not self.network:
-            return f"{both}head"
-        lora = "" if self.lora_rank is None else f"+lora{self.lora_rank}"
-        return f"{both}{self.freeze}{lora}+{self.augmentation}"
+            return f"{self._both}head"
+        return f"{self._both}{self.freeze}{self._lora}+{self.augmentation}"
+
+    @property
+    def _both(self) -> str:
+        return "" if self.domains == 1 else "both domains+"
+
+    @property
+    def _lora(self) -> str:
+        return "" if self.lora_rank is None else f"+lora{self.lora_rank}"
+
+    @property
+    def held(self) -> str:
+        """What the memory of training depends on besides the network: not on how its items are augmented."""
+        if not self.network:
+            return f"{self._both}head|{self.batch_size}"
+        return f"{self._both}{self.freeze}{self._lora}|{self.batch_size}"
+
+    def like(self, variant: str) -> bool:
+        """Whether a step's seconds of that variant are of the same training but for augmentation and batch size."""
+        body = variant.rpartition("|")[0].rpartition("+")[0]
+        return self.network and body == f"{self._both}{self.freeze}{self._lora}"
+
+    def steps(self, items: int) -> int:
+        """How many steps it takes with so many training items."""
+        return self.epochs * -(-items // self.batch_size)
 
     @property
     def shortest(self) -> int:

@@ -27,9 +27,10 @@ class Bytes:
 
 def peak(work: Work, rates: Rates, device: Device) -> Bytes:
     """Largest memory of the job's process, or of the GPU."""
-    begin = rates.find("bytes.start", network=work.network, data=work.data) or assumed.start_bytes(device)
+    begin = rates.find("bytes.start", network=work.network, data=work.data)
+    begin = begin or rates.usual("bytes.start", modality=work.modality) or assumed.start_bytes(device)
     found = course(work)
-    steps: dict[StepName, Rate] = {"features": _find(work, rates, "features", _features(work, device))}
+    steps: dict[StepName, Rate] = {"features": _features(work, rates, device)}
     if found is not None:
         steps["train"] = training(work, rates, device, found)
     end = kind_of_end(found)
@@ -50,7 +51,7 @@ def _export(work: Work, rates: Rates, device: Device, end: str) -> Rate:
         return replace(known, value=known.value + (kept(work, device) if end == "network" else 0.0))
     if end == "frozen":
         return assumed.rate(16.0 * MIB + 2 * _weights(work))
-    before = rates.find("bytes.features", network=work.network, data=work.data)
+    before = rates.find("bytes.features", network=work.network, data=work.data, variant="graph")
     return before or assumed.rate(64.0 * MIB + 5 * _weights(work))
 
 
@@ -58,9 +59,8 @@ def training(work: Work, rates: Rates, device: Device, found: Course) -> Rate:
     """Bytes of training beyond what the process holds before: weights and their like, activations, items kept."""
     size = float(found.batch_size)
     seen = rates.variants("bytes.train", network=work.network, data=work.data)
-    alike = {
-        int(name.rpartition("|")[2]): rate for name, rate in seen.items() if name.rpartition("|")[0] == found.style
-    }
+    body = found.held.rpartition("|")[0]
+    alike = {int(name.rpartition("|")[2]): rate for name, rate in seen.items() if name.rpartition("|")[0] == body}
     more = kept(work, device)
     if found.batch_size in alike:
         return replace(alike[found.batch_size], value=alike[found.batch_size].value + more)
@@ -112,12 +112,14 @@ def _image_bytes(work: Work) -> float:
     return learnt * (centre if found and found.augmentation == "none" else whole) + work.validation * centre
 
 
-def _find(work: Work, rates: Rates, step: str, otherwise: Rate) -> Rate:
-    found = rates.find(f"bytes.{step}", network=work.network, data=work.data)
-    return found or otherwise
+def _features(work: Work, rates: Rates, device: Device) -> Rate:
+    """Embedding, and before it the base model's export where its graph is not there yet: that takes more."""
+    graph = not work.graph_cached and device.kind == "cpu"
+    known = rates.find("bytes.features", network=work.network, data=work.data, variant="graph" if graph else "")
+    return known or _assumed_features(work, device)
 
 
-def _features(work: Work, device: Device) -> Rate:
+def _assumed_features(work: Work, device: Device) -> Rate:
     export = 0.0 if work.graph_cached else 4 * _weights(work) + 150 * MIB
     sessions = _weights(work) + 24 * MIB * device.threads if work.fresh else 0.0
     return assumed.rate(max(export, sessions) + work.items * work.width * _FLOAT)

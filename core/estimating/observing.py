@@ -9,7 +9,7 @@ from pydantic import Field
 
 from core.contract.base import Record
 from core.contract.jobs import StepName
-from core.contract.methods import Auto, LinearProbe, RankBaseModels
+from core.contract.methods import Auto, FineTune, LinearProbe, RankBaseModels
 from core.estimating.course import Course
 from core.estimating.memory import kept
 from core.estimating.rates import Observation
@@ -17,6 +17,19 @@ from core.estimating.seconds import course, kind_of_end
 from core.estimating.work import Device, Work
 
 _FORK = 0.3  # seconds from a claim to the first step of its process
+_USUAL = {
+    ("start", ""),
+    ("bytes.start", ""),
+    ("compare", "frozen"),
+    ("evaluate", "frozen"),
+    ("export", "frozen"),
+    ("store", "frozen"),
+    ("step", "head"),
+    ("validate", "head"),
+    ("setup", "head"),
+}
+"""Kinds, and what their variants begin with, that cost about the same with any network."""
+_ALWAYS = {"fit", "served", "changed"}
 
 
 class Epoch(Record):
@@ -48,6 +61,9 @@ class Spent(Record):
     resolved: dict[str, Any] | None = None
     scratch_seconds: float | None = Field(default=None, description="Of the arm that was trained from scratch.")
     trained: bool = Field(default=False, description="Whether the network that is served was trained itself.")
+    changed: bool | None = Field(
+        default=None, description="Whether training changed the network, served or not; None: as `trained`."
+    )
     cached: dict[str, str] = Field(
         default={}, description="Files of the cache, relative to it: `graph`, and features by their manifest's digest."
     )
@@ -76,6 +92,10 @@ class _Seen:
 
 def observe(work: Work, spent: Spent, *, whole: bool = True) -> list[Observation]:
     """The figures of a run. One that is not `whole`, a measurement, says nothing of what a job does only once."""
+    if isinstance(work.method, FineTune) and spent.resolved:
+        # A short training with smaller batches than the job's must not pass for one with the job's.
+        own = {"batch_size": spent.resolved.get("batch_size", work.method.batch_size)}
+        work = replace(work, method=work.method.model_copy(update=own))
     work = replace(
         work,
         network=spent.network or work.network,
@@ -85,14 +105,19 @@ def observe(work: Work, spent: Spent, *, whole: bool = True) -> list[Observation
     )
     device = Device(spent.device, spent.kind, spent.threads)
     seen = _Seen(work, spent, device, whole)
-    return [one for part in (_features, _descent, _bytes, _cached) for one in part(seen)] + (
-        list(_once(seen)) if whole else []
-    )
+    found = [one for part in (_features, _descent, _bytes, _cached) for one in part(seen)]
+    found += _once(seen) if whole else []
+    return found + [replace(one, network="", data=work.modality) for one in found if _is_usual(one)]
+
+
+def _is_usual(one: Observation) -> bool:
+    begin = one.variant.partition("|")[0].partition("+")[0]
+    return one.kind in _ALWAYS or (one.kind, begin) in _USUAL
 
 
 def _features(seen: _Seen) -> Iterator[Observation]:
     spent = seen.spent
-    if not seen.whole and "prepare" in spent.steps:
+    if not seen.whole and "prepare" in spent.steps and spent.graph_seconds is None:
         yield seen.at("start", spent.steps["prepare"] + _FORK)
     if spent.graph_seconds is not None:
         yield seen.at("graph", spent.graph_seconds)
@@ -125,16 +150,27 @@ def _bytes(seen: _Seen) -> Iterator[Observation]:
     spent, found = seen.spent, _course(seen)
     if spent.start_bytes is None:
         return
-    yield seen.at("bytes.start", spent.start_bytes)
+    if seen.whole or spent.graph_seconds is None:  # a base model that is opened for the first time leaves more behind
+        yield seen.at("bytes.start", spent.start_bytes)
     more = kept(seen.work, seen.device)
     end = kind_of_end(found)
-    variants = {"features": "", "train": found.variant if found else "", "compare": end, "export": end}
+    variants = {
+        "features": "" if spent.graph_seconds is None else "graph",
+        "train": found.held if found else "",
+        "compare": "network" if _changed(seen) else "frozen",
+        "export": "network" if spent.trained else "frozen",
+    }
     for step, variant in variants.items():
         top = spent.peaks.get(step)  # type: ignore[call-overload]
         if top is None or (step == "train" and found is None):
             continue
         less = more if step != "features" and (step == "train" or end == "network") else 0.0
         yield seen.at(f"bytes.{step}", max(0.0, top - spent.start_bytes - less), variant)
+
+
+def _changed(seen: _Seen) -> bool:
+    spent = seen.spent
+    return spent.trained if spent.changed is None else spent.changed
 
 
 def _cached(seen: _Seen) -> Iterator[Observation]:
@@ -168,7 +204,7 @@ def _once(seen: _Seen) -> Iterator[Observation]:
     if isinstance(work.method, LinearProbe) and "train" in steps:
         yield seen.at("fit", steps["train"] / max(1, work.train + work.validation), work.method.solver)
     if found is not None and spent.setup_seconds is not None and not isinstance(work.method, Auto):
-        yield seen.at("setup", spent.setup_seconds / max(1, work.train + work.validation), found.style)
+        yield _setup(seen, found, spent.setup_seconds)
     if isinstance(work.method, Auto) and work.method.arms == "auto" and not work.target:
         yield seen.at("raced", 1.0 if spent.epochs else 0.0)
     if found is not None and found.patience is not None and spent.epochs and not isinstance(work.method, Auto):
@@ -176,14 +212,24 @@ def _once(seen: _Seen) -> Iterator[Observation]:
     yield from _ends(seen, end)
 
 
+def _setup(seen: _Seen, found: Course, seconds: float) -> Observation:
+    """Without the first look at validation items, which takes what the later ones take."""
+    passes = 2 if found.averaged else 1
+    checks = sorted(epoch.validation / passes for epoch in seen.spent.epochs if epoch.validation is not None)
+    less = checks[len(checks) // 2] if checks else 0.0
+    style = "head" if not found.network else f"{'probe' if found.head_start else 'bare'}"
+    return seen.at("setup", max(0.0, seconds - less) / max(1, seen.work.train + seen.work.validation), style)
+
+
 def _ends(seen: _Seen, end: str) -> Iterator[Observation]:
     work, steps, spent = seen.work, seen.spent.steps, seen.spent
     scratch = spent.scratch_seconds or 0.0
     if spent.scratch_seconds is not None:
         yield seen.at("scratch", scratch)
-    items = work.validation + work.held_out + (0 if end == "network" else work.train)
+    changed = "network" if _changed(seen) and end == "network" else "frozen"
+    items = work.validation + work.held_out + (0 if changed == "network" else work.train)
     if "compare" in steps and items:
-        yield seen.at("compare", max(0.0, steps["compare"] - scratch) / items, f"{end}+{work.baselines}")
+        yield seen.at("compare", max(0.0, steps["compare"] - scratch) / items, f"{changed}+{work.baselines}")
     if "evaluate" in steps and work.held_out:
         yield seen.at("evaluate", steps["evaluate"] / work.held_out, end)
     served = "network" if spent.trained else "frozen"
@@ -191,6 +237,7 @@ def _ends(seen: _Seen, end: str) -> Iterator[Observation]:
         yield seen.at("export", steps["export"], served)
     if end == "network":
         yield seen.at("served", float(spent.trained), work.method.name)
+        yield seen.at("changed", float(_changed(seen)), work.method.name)
     if spent.store_seconds is not None:
         yield seen.at("store", spent.store_seconds, end)
     if spent.disk_bytes:

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -71,6 +71,11 @@ class Rates:
         newest = sorted(rows, key=lambda row: row.updated)[-8:]
         middles = tuple(statistics.median(row.values) for row in newest if row.values)
         return _rate(middles, "history", exact=False) if middles else None
+
+    def usual(self, kind: str, *, modality: str, variant: str = "") -> Rate | None:
+        """What it came to with any network, on data of that modality if there were such."""
+        found = self.find(kind, data=modality, variant=variant)
+        return None if found is None else replace(found, spread=max(found.spread, _LEAST_SPREAD["other"]), exact=False)
 
     def variants(self, kind: str, *, network: str, data: str = "") -> dict[str, Rate]:
         """What there is of a kind, by variant."""

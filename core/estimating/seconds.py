@@ -16,7 +16,7 @@ from core.estimating.work import Device, Work
 Basis = Literal["measured", "history", "assumed"]
 RACE_SECONDS = 600.0
 """How long a race may take without a budget."""
-_TRAINED = 0.7  # how often a trained network is served, where nobody knows better
+_SOON = 60  # steps in which a head that starts from a probe is not beaten, as a rule
 _RACED = 0.6  # how often a race goes beyond its probe
 _ROWS = 2000  # training rows up to which a table's network is trained from scratch without being asked for
 
@@ -87,9 +87,28 @@ class _Reckoner:
         self.end = kind_of_end(self.course)
 
     def find(self, kind: str, otherwise: Rate, variant: str = "") -> Rate:
-        """The figure for this network and data, or what is assumed."""
+        """The figure for this network and data, or for other networks where it is about the same, or what is assumed.
+
+        What nothing has been seen of as often as it is needed is wider.
+        """
         work = self.work
-        return self.rates.find(kind, network=work.network, data=work.data, variant=variant) or otherwise
+        own = self.rates.find(kind, network=work.network, data=work.data, variant=variant)
+        return own or self.rates.usual(kind, modality=work.modality, variant=variant) or otherwise
+
+    def likely(self, kind: str) -> tuple[bool, bool]:
+        """Whether training changes the network (`changed`), or is what is served (`served`); and whether that is sure.
+
+        By the last jobs of the method on these data, or on others; a head start is hardly beaten in a few steps.
+        """
+        work, found = self.work, self.course
+        own = self.rates.values(kind, network=work.network, data=work.data, variant=work.method.name)[-3:]
+        if own:
+            share = sum(own) / len(own)
+            return share >= 0.5, share in {0, 1} and len(own) > 1
+        if found is not None and found.head_start and not found.scratch and found.steps(work.train) < _SOON:
+            return False, False
+        seen = self.rates.usual(kind, modality=work.modality, variant=work.method.name)
+        return seen is None or seen.value >= 0.5, False
 
     def parts(self) -> dict[StepName, Sum]:
         work = self.work
@@ -106,11 +125,11 @@ class _Reckoner:
         found["compare"] = self.compare(found["train"])
         found["evaluate"] = self.per_item("evaluate", work.held_out, 2e-4, self.end)
         found["export"] = self.export()
-        found["store"] = self.fixed("store", 0.2, self.end)
+        found["store"] = self.fixed("store", 0.15, self.end)
         return found
 
     def prepare(self) -> Sum:
-        return self.fixed("start", 0.5 + 2e-5 * self.work.items, "")
+        return self.fixed("start", 0.32 + 2e-5 * self.work.items, "")
 
     def fixed(self, kind: str, otherwise: float, variant: str) -> Sum:
         total = Sum()
@@ -140,12 +159,11 @@ class _Reckoner:
     def train(self) -> Sum:
         work, total = self.work, Sum()
         if isinstance(work.method, LinearProbe):
-            otherwise = 1e-6 * work.width + 2e-8 * work.width * work.outputs
-            return self.per_item("fit", work.train + work.validation, otherwise, work.method.solver)
+            return self.per_item("fit", work.train + work.validation, assumed.fit(work), work.method.solver)
         if work.target and self.course is None:
             return self.adapt()
         if isinstance(work.method, Auto):
-            total.take(self.per_item("fit", work.train + work.validation, 1e-6 * work.width, "ridge"))
+            total.take(self.per_item("fit", work.train + work.validation, assumed.fit(work), "ridge"))
             if self.course is not None:
                 total.take(self.raced(self.descent(self.course)))
         elif self.course is not None:
@@ -175,7 +193,7 @@ class _Reckoner:
         """Training by gradient descent: head, first pass over the data, then epochs until it ends by itself."""
         work, total = self.work, Sum()
         decode = assumed.decode(work, self.device)
-        total.add(work.train + work.validation, self.find("setup", assumed.rate(4e-6 * work.width), found.style))
+        total.take(self.setup(found))
         share = self.rates.find("epochs", variant=work.method.name)
         expected = found.epochs if share is None else max(found.shortest, share.value * found.epochs)
         step = self.step(found)
@@ -185,24 +203,34 @@ class _Reckoner:
         passes = (2.0 if found.averaged else 1.0) * work.checked
         checks = self.find("validate", self.validate(found), "head" if not found.network else "network")
         total.add(passes * expected, checks, low=passes * found.shortest, high=passes * float(found.epochs))
+        total.add(work.validation, checks)  # of the state it starts with
         if not found.settled:
             total.low, total.high = 0.4 * total.low, 2.0 * total.high
         return total
+
+    def setup(self, found: Course) -> Sum:
+        """What comes before the first step: a probe for the head, the network on its device."""
+        own = "head" if not found.network else f"{'probe' if found.head_start else 'bare'}"
+        usual = assumed.setup(self.work, found)
+        return self.per_item("setup", self.work.train + self.work.validation, usual, own)
 
     def validate(self, found: Course) -> Rate:
         return assumed.validate(self.work, self.device) if found.network else assumed.rate(1e-5)
 
     def step(self, found: Course) -> Rate:
-        """Seconds for each item, from what was seen with other batches where this size was not."""
-        own = self.rates.find("step", network=self.work.network, data=self.work.data, variant=found.variant)
-        if own is not None:
-            return own
-        near = self.rates.variants("step", network=self.work.network, data=self.work.data)
+        """Seconds for each item, from what was seen with other batches, or other augmentation, where these were not."""
+        work = self.work
+        near = self.rates.variants("step", network=work.network, data=work.data)
         alike = {name: rate for name, rate in near.items() if name.rpartition("|")[0] == found.style}
-        if not alike:
-            return assumed.step(self.work, self.device, found)
-        sizes = {int(name.rpartition("|")[2]): rate for name, rate in alike.items()}
-        return _between(sizes, found.batch_size)
+        other = {name: rate for name, rate in near.items() if found.like(name)}
+        for some in (alike, other):
+            sizes = {int(name.rpartition("|")[2]): rate for name, rate in some.items() if rate.exact}
+            if sizes:
+                return _between(sizes, found.batch_size)
+        if sizes := {int(name.rpartition("|")[2]): rate for name, rate in (alike or other).items()}:
+            return _between(sizes, found.batch_size)
+        usual = None if found.network else self.rates.usual("step", modality=work.modality, variant=found.variant)
+        return usual or assumed.step(work, self.device, found)
 
     def raced(self, total: Sum) -> Sum:
         """A race ends when its time is up; where the probe suffices, training is not run at all."""
@@ -220,14 +248,14 @@ class _Reckoner:
     def compare(self, trained: Sum) -> Sum:
         """Answers of the method's own model, baselines, and a network from scratch where one is wanted."""
         work, total = self.work, Sum()
-        if self.end == "network":
+        if self.end == "network" and self.likely("changed")[0]:
             own = self.find("validate", assumed.validate(work, self.device), "network")
             decode = self.find("first", assumed.decode(work, self.device), self.course.style if self.course else "")
             otherwise = own.value + (decode.value if decode.basis == "assumed" else 0.0)
             seen = work.validation + work.held_out
             total.take(self.per_item("compare", seen, otherwise, f"network+{work.baselines}"))
         else:
-            otherwise = 2e-6 * work.width
+            otherwise = 6e-8 * work.width
             seen = work.train + work.validation + work.held_out
             total.take(self.per_item("compare", seen, otherwise, f"frozen+{work.baselines}"))
         if self.from_scratch(trained):
@@ -253,24 +281,17 @@ class _Reckoner:
 
     def export(self) -> Sum:
         """A trained network is exported anew, unless what is served in the end is a head on the frozen one."""
-        head = self.find("export", assumed.rate(0.5), "frozen")
+        head = self.find("export", assumed.rate(0.3), "frozen")
         total = Sum()
         if self.end == "frozen":
             total.add(1, head)
             return total
         graph = self.find("graph", assumed.graph(self.work))
         whole = self.find("export", replace(graph, value=1.2 * graph.value), "network")
-        share = self.share_trained()
-        sure = share == 1
-        total.add(share, whole, low=1 if sure else 0, high=1)
-        total.add(1 - share, head, low=0 if sure else 1, high=0)
+        served, sure = self.likely("served")
+        total.add(int(served), whole, low=int(served and sure), high=int(served or not sure))
+        total.add(int(not served), head, low=int(not (served and sure)), high=int(not served and sure))
         return total
-
-    def share_trained(self) -> float:
-        """How likely it is that the trained network is what is served: what came of it on these data, or on others."""
-        work = self.work
-        seen = self.rates.values("served", network=work.network, data=work.data, variant=work.method.name)
-        return sum(seen[-3:]) / len(seen[-3:]) if seen else _TRAINED
 
     def ranking(self) -> Sum:
         """Every candidate is embedded, as far as it is not yet, and fitted a head."""

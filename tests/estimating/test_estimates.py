@@ -140,6 +140,7 @@ def test_a_measurement_carries_over_to_the_whole_job() -> None:
         epochs=[Epoch(items=32, seconds=3.0, validation=0.32), Epoch(items=32, seconds=0.96, validation=0.32)],
         steps={"prepare": 0.4, "train": 5.0},
         peaks={"train": 2 * GIB},
+        graph_seconds=None,
     )
     found = look(work, books(work, few, whole=False))
     assert found.basis == "measured"
@@ -152,17 +153,52 @@ def test_memory_between_and_beyond_measured_batches_follows_a_line() -> None:
     runs = []
     for size, peak in ((2, 1.1), (8, 1.4)):
         resolved = TUNE.model_copy(update={"batch_size": size}).model_dump(mode="json")
-        runs.append(spent(resolved=resolved, train=2 * size, validation=4, peaks={"train": int(peak * GIB)}))
-    rates = Rates()
-    seen: list[Profile] = []
-    for run in runs:
-        own = replace(work, method=TUNE.model_copy(update={"batch_size": run.resolved["batch_size"]}))  # type: ignore[index]
-        seen += books(own, run, whole=False)._all
-    rates = Rates(seen)
+        peaks = {"train": int(peak * GIB)}
+        runs.append(spent(resolved=resolved, train=2 * size, validation=4, peaks=peaks, graph_seconds=None))
+    rates = books(work, *runs, whole=False)  # of one job with another batch size, as they are measured
     sizes = {size: look(replace(work, method=TUNE.model_copy(update={"batch_size": size})), rates) for size in (4, 32)}
     kept = 700 * 256**2 * 4 / 3 * 3 + 150 * 224**2 * 3
     assert sizes[32].memory_bytes.expected == pytest.approx(1.0 * GIB + 0.05 * 32 * GIB + kept, rel=0.03)
     assert sizes[4].memory_bytes.expected == pytest.approx(1.2 * GIB + kept, rel=0.03)
+
+
+def test_what_any_network_costs_alike_is_known_of_one_that_never_ran() -> None:
+    probe = job(LinearProbe())
+    ran = spent(trained=False, epochs=[], setup_seconds=None, steps=spent().steps | {"train": 0.4, "export": 0.9})
+    other = {"network": "resnet50", "base": "resnet50", "card": find("resnet50"), "parts": (Part("e" * 64, 1000),)}
+    found = look(job(LinearProbe(), **other), books(probe, ran))
+    assert found.parts["export"] == pytest.approx(0.9)
+    assert found.parts["train"] == pytest.approx(0.4)
+    assert found.parts["store"] == pytest.approx(0.3)
+    assert found.parts["features"] > 3 * 13, "what the network itself costs is not known"
+
+
+def test_augmentation_changes_no_memory_and_stands_in_where_another_was_measured() -> None:
+    work = job()
+    rates = books(work, spent())
+    light = replace(work, method=TUNE.model_copy(update={"augmentation": "light"}))
+    assert look(light, rates).memory_bytes.expected == look(work, rates).memory_bytes.expected
+    assert look(light, rates).parts["train"] == pytest.approx(look(work, rates).parts["train"], rel=0.1)
+
+
+def test_a_head_start_is_expected_to_be_served_in_a_short_training_until_it_was_otherwise() -> None:
+    short = job(TUNE.model_copy(update={"epochs": 1}))
+    rates = books(job(LinearProbe()), spent(trained=False, epochs=[], setup_seconds=None))
+    first = look(short, rates)
+    assert first.parts["export"] == pytest.approx(5.0), "a head on the frozen network"
+    assert look(job(), rates).parts["export"] == pytest.approx(1.2 * 3.0), "176 steps: the network's own export"
+    own = spent(epochs=spent().epochs[:1], steps=spent().steps | {"export": 7.0})
+    assert look(short, books(short, own)).parts["export"] == pytest.approx(7.0)
+    assert first.seconds.high > first.seconds.expected + 3, "the other case lies within"
+
+
+def test_the_export_of_the_base_model_counts_where_it_is_still_to_be_done() -> None:
+    work = job(LinearProbe())
+    exported = spent(epochs=[], peaks={"features": 3 * GIB})
+    there = spent(epochs=[], peaks={"features": GIB}, graph_seconds=None)
+    rates = books(work, exported, there)
+    assert look(work, rates).memory_bytes.expected == pytest.approx(3 * GIB, rel=0.01)
+    assert look(replace(work, graph_cached=True), rates).memory_bytes.expected == pytest.approx(GIB, rel=0.01)
 
 
 def test_intervals_cover_nine_of_ten_by_what_was_missed_before() -> None:

@@ -50,6 +50,9 @@ _ROOM = 0.7  # of the memory that is free: a larger batch than fits in there is 
 def measure(spec: JobSpec, inputs: Inputs, places: Places, *, should_stop: ShouldStop) -> list[Spent]:
     """Time what the job would do; each of the results tells something else, `core.estimating.observe` reads them.
 
+    Where the base model still has to be exported, that is all that is done, and one of the results has
+    `graph_seconds`: the export leaves so much in its process that a job's memory has to be measured in another one.
+
     Raises what the job itself would raise before it computes anything, and `CancelledError`.
     """
     end = time.monotonic() + SECONDS
@@ -67,7 +70,11 @@ def measure(spec: JobSpec, inputs: Inputs, places: Places, *, should_stop: Shoul
         seconds: dict[str, Any] = {}
         if METHODS[spec.method.name].needs_features(spec.method):
             with steps.step("features"):
-                seconds = bench.embedding(trains=options is not None)
+                exported = bench.export()
+                seconds = {"graph_seconds": exported} if exported else bench.embedding(trains=options is not None)
+            if exported:
+                costs.closed(base, data, cache)
+                return [costs.spent(**seconds)]
         costs.closed(base, data, cache)
         resolved = None if options is None else options.model_dump(mode="json")
         found = [costs.spent(resolved=resolved, **seconds)]
@@ -113,13 +120,17 @@ class _Bench:
         )
         return resolve(method if isinstance(method, FineTune) else FineTune(), facts)[0]
 
+    def export(self) -> float | None:
+        """Seconds to export the network; None where that is done already, or not needed."""
+        if self.device.type != "cpu" or known_graph(self.base, self.cache) is not None:
+            return None
+        begun = time.monotonic()
+        backbone_graph(self.base, self.cache)
+        return time.monotonic() - begun
+
     def embedding(self, *, trains: bool) -> dict[str, Any]:
-        """Seconds to export the network, if that is still to be done, and to embed all items of the source."""
+        """Seconds to embed all items of the source."""
         found: dict[str, Any] = {"graph_seconds": None, "embed_seconds": None}
-        if self.device.type == "cpu" and known_graph(self.base, self.cache) is None:
-            begun = time.monotonic()
-            backbone_graph(self.base, self.cache)
-            found["graph_seconds"] = time.monotonic() - begun
         source = self.data.collections[0]
         if cached(self.base.identity, source.ref.manifest_sha256, self.cache, self.device) is not None:
             return found
