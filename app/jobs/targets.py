@@ -81,6 +81,8 @@ def check_target(tx: Connection, tenant: str, spec: JobSpec, source: Dataset, ta
     _classification(source, method)
     if target.modality != source.modality and not method.heterogeneous:
         raise _modalities_differ(source, target)
+    if source.modality == "tabular" and not method.heterogeneous:
+        _columns(tx, tenant, source, target)
     if target.items < LEAST_ITEMS:
         raise ConflictError(
             f"Data set {target.id} has {target.items} item{'s' * (target.items != 1)}; a target needs {LEAST_ITEMS}.",
@@ -130,6 +132,22 @@ def _modalities_differ(source: Dataset, target: Dataset) -> ConflictError:
         hint=f"Name a target of the source's modality{other}; `modality` of an upload says how it is to be read.",
         details={"methods": across},
     )
+
+
+def _columns(tx: Connection, tenant: str, source: Dataset, target: Dataset) -> None:
+    """Columns that only one of two tables has are missing in the other; with none in common there is nothing left."""
+    reports = [datasets.report(tx, tenant, one.id) for one in (source, target)]
+    names = [[column.name for column in found.columns] if found else [] for found in reports]
+    if names[0] and not set(names[0]) & set(names[1]):
+        across = _names(lambda one: one.heterogeneous)
+        other = f" Or choose a method for other columns: {_listed(across)}." if across else ""
+        raise ConflictError(
+            f"The target's table has none of the source's columns, e.g. `{names[0][0]}`.",
+            code="columns_differ",
+            param="target",
+            hint=f"Call the columns of both alike.{other}",
+            details={"source_columns": names[0][:100], "target_columns": names[1][:100]},
+        )
 
 
 def _label_spaces(spec: JobSpec, source: Dataset, target: Dataset, found: DatasetReport | None) -> None:

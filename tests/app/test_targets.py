@@ -163,6 +163,17 @@ def test_source_and_target_are_of_one_kind(client: TestClient, store: Store, tmp
     assert _post(client, source=classes, target=values, target_labels="none").status_code == 201
 
 
+def test_tables_have_columns_in_common(client: TestClient, store: Store, tmp_path: Path) -> None:
+    rows = "".join(f"{n * 3},{n % 7},{'ab'[n % 2]}\n" for n in range(30))
+    source = _table(client, store, tmp_path, f"size,weight,kind\n{rows}", target="kind")
+    partly = _table(client, store, tmp_path, f"size,depth,kind\n{rows}", target="kind")
+    foreign = _table(client, store, tmp_path, f"height,depth,kind\n{rows}", target="kind")
+    assert _post(client, source=source, target=partly).status_code == 201
+    error = _refused(_post(client, source=source, target=foreign), 409, "columns_differ", "target")
+    assert error["details"]["source_columns"] == ["size", "weight"]
+    assert error["details"]["target_columns"] == ["height", "depth"]
+
+
 def test_a_dry_run_is_checked_alike(client: TestClient, store: Store) -> None:
     source, target = add_dataset(store, per_class=6), add_dataset(store, per_class=6)
     body = {"source": source, "target": source}
