@@ -8,19 +8,30 @@ from core.contract.methods.adabn import AdaBn
 from core.contract.methods.auto import Auto
 from core.contract.methods.cdan import Cdan
 from core.contract.methods.common import MethodCard, MethodOptions
+from core.contract.methods.coral import Coral
 from core.contract.methods.dan import Dan
 from core.contract.methods.dann import Dann
 from core.contract.methods.deep_coral import DeepCoral
 from core.contract.methods.domain_shift import DomainShift
+from core.contract.methods.domain_weights import DomainWeights
 from core.contract.methods.fine_tune import FineTune
 from core.contract.methods.gan import Gan
 from core.contract.methods.jan import Jan
+from core.contract.methods.jda import Jda
+from core.contract.methods.kernel_cca import KernelCca
+from core.contract.methods.kliep import Kliep
+from core.contract.methods.kmm import Kmm
+from core.contract.methods.label_shift import LabelShift
+from core.contract.methods.linear_ot import LinearOt
 from core.contract.methods.linear_probe import LinearProbe
 from core.contract.methods.mcc import Mcc
 from core.contract.methods.prototype_self_training import PrototypeSelfTraining
 from core.contract.methods.rank_base_models import RankBaseModels
 from core.contract.methods.selective_pseudo_labels import SelectivePseudoLabels
 from core.contract.methods.shot import Shot
+from core.contract.methods.sinkhorn_ot import SinkhornOt
+from core.contract.methods.subspace_alignment import SubspaceAlignment
+from core.contract.methods.tca import Tca
 
 AnyMethod = Annotated[
     Mcc
@@ -38,7 +49,18 @@ AnyMethod = Annotated[
     | RankBaseModels
     | DomainShift
     | SelectivePseudoLabels
-    | PrototypeSelfTraining,
+    | PrototypeSelfTraining
+    | Kmm
+    | Kliep
+    | DomainWeights
+    | LabelShift
+    | SubspaceAlignment
+    | Coral
+    | Tca
+    | Jda
+    | LinearOt
+    | SinkhornOt
+    | KernelCca,
     Field(discriminator="name"),
 ]
 
@@ -59,6 +81,17 @@ METHODS: dict[str, type[MethodOptions]] = {
     "deep_coral": DeepCoral,
     "adabn": AdaBn,
     "gan": Gan,
+    "kmm": Kmm,
+    "kliep": Kliep,
+    "domain_weights": DomainWeights,
+    "label_shift": LabelShift,
+    "subspace_alignment": SubspaceAlignment,
+    "coral": Coral,
+    "tca": Tca,
+    "jda": Jda,
+    "linear_ot": LinearOt,
+    "sinkhorn_ot": SinkhornOt,
+    "kernel_cca": KernelCca,
 }
 
 
@@ -88,13 +121,21 @@ __all__ = [
     "AnyMethod",
     "Auto",
     "Cdan",
+    "Coral",
     "Dan",
     "Dann",
     "DeepCoral",
     "DomainShift",
+    "DomainWeights",
     "FineTune",
     "Gan",
     "Jan",
+    "Jda",
+    "KernelCca",
+    "Kliep",
+    "Kmm",
+    "LabelShift",
+    "LinearOt",
     "LinearProbe",
     "Mcc",
     "MethodCard",
@@ -103,5 +144,8 @@ __all__ = [
     "RankBaseModels",
     "SelectivePseudoLabels",
     "Shot",
+    "SinkhornOt",
+    "SubspaceAlignment",
+    "Tca",
     "method_cards",
 ]
