@@ -92,8 +92,8 @@ def _estimator(
     if options.estimator == "bbse":
         return label_shift.matching(said.source, found.ys, said.target, found.classes)
     how = linear_probe.settled(LinearProbe(), "classification", modality, len(found.ys)).normalise
-    source, target = (linear_probe.normalised(x, how)[0] for x in (found.xs, found.xt))
-    source, target = principal(source, target, options.components, rng)
+    ours, theirs = (linear_probe.normalised(x, how)[0] for x in (found.xs, found.xt))
+    source, target = principal(ours, theirs, options.components, rng)
     landmarks = pick_landmarks(source, target, min(_LANDMARKS, len(source) + len(target)), rng)
     kernel = kernel_map(landmarks, median_gamma(source, target, rng))
     return label_shift.matching(kernel(source), found.ys, kernel(target), found.classes)
