@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from core.contract.errors import JobError
 from core.contract.jobs import JobSpec
+from core.contract.shifts import Shift
 from core.contract.verdicts import Arm, Difference, Judgement
 from worker.engine import arms, judge, lineage, paired, scratch, verdict_words
 from worker.engine.arms import CONSTANT, ArmRun, attempt
@@ -49,6 +50,8 @@ class Contest:
     served: ArmRun
     arms: list[Arm]
     judgement: Judgement | None
+    shift: Shift | None = None
+    """Of a job that adapts."""
 
 
 def hold(ground: Ground, trained: Trained) -> Contest:

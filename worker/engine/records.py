@@ -119,6 +119,7 @@ def report(job: Finished, steps: list[Step]) -> Report:
         scatter=found.scatter,
         arms=job.contest.arms,
         judgement=job.contest.judgement,
+        shift=job.contest.shift,
         curve_axis=job.method.axis,
         curve=job.method.curve,
         mistakes=found.mistakes,
