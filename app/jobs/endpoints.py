@@ -17,12 +17,14 @@ from app.replies import ListReply, errors
 from app.wakeup import WakeupDep
 from core.contract.base import JobId
 from core.contract.jobs import Event, Job, JobSpec
+from core.contract.methods import METHODS
 from core.outbound import check_url
 from core.store import jobs
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 _SOURCE = "ds_01k9zq3w6v8d4m2x7c5t0b1n9r"
+_TARGET = "ds_01k9zq4b2m7c9x5d3v8t6w1n0p"
 _EXAMPLES: Any = {
     "auto": {"summary": "The best of what is worth running, the default", "value": {"source": _SOURCE}},
     "linear_probe": {
@@ -35,12 +37,17 @@ _EXAMPLES: Any = {
     },
     "target": {
         "summary": "To adapt to data of a new domain, which needs no labels",
-        "value": {"source": _SOURCE, "target": "ds_01k9zq4b2m7c9x5d3v8t6w1n0p"},
+        "value": {"source": _SOURCE, "target": _TARGET},
     },
     "rank_base_models": {
         "summary": "Which base model to take: a report without a model",
         "value": {"method": {"name": "rank_base_models", "base_models": "all"}, "source": _SOURCE},
     },
+}
+_EXAMPLES |= {
+    name: {"summary": options.title, "value": {"method": {"name": name}, "source": _SOURCE, "target": _TARGET}}
+    for name, options in METHODS.items()
+    if options.adapts
 }
 _DRY_RUN: dict[int | str, dict[str, Any]] = {
     200: {"model": DryRun, "description": "With `dry_run`: the job is valid, and this is what it would cost."}
