@@ -50,7 +50,7 @@ def _export(work: Work, rates: Rates, device: Device, end: str) -> Rate:
     if known is not None:
         return replace(known, value=known.value + (kept(work, device) if end == "network" else 0.0))
     if end == "frozen":
-        return assumed.rate(16.0 * MIB + 2 * _weights(work))
+        return assumed.rate(120.0 * MIB + 4 * _weights(work))
     before = rates.find("bytes.features", network=work.network, data=work.data, variant="graph")
     return before or assumed.rate(64.0 * MIB + 5 * _weights(work))
 

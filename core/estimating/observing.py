@@ -154,18 +154,23 @@ def _bytes(seen: _Seen) -> Iterator[Observation]:
         yield seen.at("bytes.start", spent.start_bytes)
     more = kept(seen.work, seen.device)
     end = kind_of_end(found)
-    variants = {
+    variants: dict[StepName, str | None] = {
         "features": "" if spent.graph_seconds is None else "graph",
-        "train": found.held if found else "",
-        "compare": "network" if _changed(seen) else "frozen",
-        "export": "network" if spent.trained else "frozen",
+        "train": found.held if found else None,
+        "compare": _told(end, network=_changed(seen)),
+        "export": _told(end, network=spent.trained),
     }
     for step, variant in variants.items():
-        top = spent.peaks.get(step)  # type: ignore[call-overload]
-        if top is None or (step == "train" and found is None):
+        top = spent.peaks.get(step)
+        if top is None or variant is None:
             continue
         less = more if step != "features" and (step == "train" or end == "network") else 0.0
         yield seen.at(f"bytes.{step}", max(0.0, top - spent.start_bytes - less), variant)
+
+
+def _told(end: str, *, network: bool) -> str | None:
+    """None where a head on the frozen network came after a training: what that left behind would pass for its own."""
+    return "frozen" if end == "frozen" else "network" if network else None
 
 
 def _changed(seen: _Seen) -> bool:

@@ -201,6 +201,12 @@ def test_the_export_of_the_base_model_counts_where_it_is_still_to_be_done() -> N
     assert look(replace(work, graph_cached=True), rates).memory_bytes.expected == pytest.approx(GIB, rel=0.01)
 
 
+def test_what_a_training_leaves_behind_does_not_pass_for_what_a_probe_takes() -> None:
+    tuned = spent(trained=False, peaks={"features": GIB, "train": 3 * GIB, "compare": 3 * GIB, "export": 3 * GIB})
+    probed = replace(job(LinearProbe()), graph_cached=True)
+    assert look(probed, books(job(), tuned)).memory_bytes.expected < 1.5 * GIB
+
+
 def test_intervals_cover_nine_of_ten_by_what_was_missed_before() -> None:
     rng = np.random.default_rng(0)
     for scale in (0.05, 0.4):
