@@ -1,7 +1,7 @@
 """The report as one self-contained HTML page: no script, no other host, light and dark, fit to print."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from app.reports import ranking, verdict, words
+from app.reports import ranking, shift, verdict, words
 from app.reports.calibration import reliability_chart
 from app.reports.confusion import LABELLED_UP_TO, confusion_chart, worst_pairs
 from app.reports.headline import accuracy_strip
@@ -42,12 +42,18 @@ class Extras:
     """Where the model can be called; None once it is deleted."""
     pictures: dict[str, str] | None = None
     """Names of mistaken items -> `data:` URIs of small JPEG pictures."""
+    target: str | None = None
+    """Name of the data set that was adapted to."""
+    driver_pictures: dict[str, dict[str, str]] = field(default_factory=dict)
+    """The same of the items that drive a shift, for `source` and `target`."""
 
 
 def render(report: Report, extras: Extras) -> str:
     """The page of a report. Everything that users named is escaped by Jinja2 or `Markup.format`."""
     if report.ranking is not None:
         return _environment().get_template("ranking.html").render(_frame(report, extras) | ranking.context(report))
+    if report.shift is not None and report.model_id is None:
+        return _environment().get_template("shift.html").render(_frame(report, extras) | shift.context(report))
     return _environment().get_template("report.html").render(_context(report, extras))
 
 
@@ -95,6 +101,7 @@ def _context(report: Report, extras: Extras) -> dict[str, Any]:
         "extras": extras,
         "method": METHODS[report.method].title if report.method in METHODS else report.method,
         **_judged(report),
+        **shift.context(report),
         "lead": words.lead(report),
         "strip": accuracy_strip(report) if report.problem == "classification" else None,
         "headline": words.headline(report),

@@ -1,11 +1,10 @@
-"""Small pictures of mistaken items, out of the data set they were measured on, as long as that still exists."""
+"""Small pictures of items that a report names, out of the data set they stand in, as long as that still exists."""
 
 import base64
 
 from app.models.blobs import CorruptBlobError, read_blob
 from core.contract.datasets import DatasetManifest, Split
 from core.contract.errors import NotFoundError
-from core.contract.reports import Mistake
 from core.modality import image
 from core.modality.errors import CorruptContentError, UnreadableItemError
 from core.modality.reader import DatasetReader
@@ -16,11 +15,8 @@ SIDE = 180
 MOST_MANIFEST_BYTES = 100 * 1024**2
 
 
-def of_mistakes(
-    store: Store, tenant: str, dataset_id: str, split: Split | None, mistakes: list[Mistake]
-) -> dict[str, str]:
+def of_items(store: Store, tenant: str, dataset_id: str, split: Split | None, names: set[str]) -> dict[str, str]:
     """Names of items -> `data:` URIs of JPEG pictures; what cannot be shown any more is left out."""
-    names = {mistake.name for mistake in mistakes}
     try:
         manifest = _manifest(store, tenant, dataset_id) if names else None
         if manifest is None:

@@ -34,13 +34,8 @@ def get(store: Store, tenant: str, job_id: str) -> tuple[Job, Report]:
 def extras(store: Store, tenant: str, job: Job, report: Report, *, base_url: str) -> Extras:
     """Names of data sets, pictures of mistakes and the model's address, as far as they still exist."""
     other = {"evaluation_dataset": job.evaluation, "target": job.target}.get(report.evaluated_on)
-    shown = pictures.of_mistakes(
-        store,
-        tenant,
-        other or job.source,
-        None if other else "test",
-        report.mistakes[:MOST_MISTAKES],
-    )
+    wrong = {mistake.name for mistake in report.mistakes[:MOST_MISTAKES]}
+    shown = pictures.of_items(store, tenant, other or job.source, None if other else "test", wrong)
     alive = report.model_id is not None and _exists(store, tenant, report.model_id)
     return Extras(
         job=job,
@@ -48,7 +43,18 @@ def extras(store: Store, tenant: str, job: Job, report: Report, *, base_url: str
         evaluation=_name(store, tenant, other) if other else None,
         url=f"{base_url.rstrip('/')}/models/{report.model_id}" if alive else None,
         pictures=shown,
+        target=_name(store, tenant, job.target) if job.target else None,
+        driver_pictures=_drivers(store, tenant, job, report),
     )
+
+
+def _drivers(store: Store, tenant: str, job: Job, report: Report) -> dict[str, dict[str, str]]:
+    """Pictures of the items that drive a shift."""
+    found: dict[str, dict[str, str]] = {}
+    for side, dataset in (("source", job.source), ("target", job.target)):
+        names = {driver.name for driver in report.shift.drivers if driver.domain == side} if report.shift else set()
+        found[side] = pictures.of_items(store, tenant, dataset, None, names) if dataset else {}
+    return found
 
 
 def _not_ready(job: Job) -> ConflictError:

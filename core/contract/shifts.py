@@ -21,7 +21,7 @@ class ShiftTest(Record):
     )
     effect: float = Field(
         description="`mmd`: share of the items' spread in kernel space that lies between the domains; `classifier`: "
-        "the proxy A-distance 2 (1 - 2 error), 0 where the domains are alike and 2 where they never mix."
+        "the proxy A-distance 2 (1 - 2 error), from 0 where the domains are alike to 2 where they never mix."
     )
     low: float = Field(description="Lower end of the effect's 95 % interval.")
     high: float
@@ -90,7 +90,9 @@ class Shift(Record):
         "negligible, 0.6 small, 1.2 medium, else large."
     )
     sentence: str
-    methods: list[str] = Field(description="Methods that fit this kind, the most specific first.")
+    methods: list[str] = Field(
+        description="Methods that fit this kind: on frozen features before networks, the most specific first."
+    )
     tests: list[ShiftTest]
     level: float = Field(description="Level of significance of both tests together.")
     permutations: int

@@ -230,21 +230,23 @@ def test_methods_are_those_made_for_the_kind_and_special_ones_come_first() -> No
     for kind in ("covariate", "label", "conditional", "general"):
         found = methods(kind)
         assert all(kind in METHODS[name].shifts and METHODS[name].adapts for name in found)
-        widths = [len(METHODS[name].shifts) for name in found]
-        assert all(a <= b for a, b in pairwise(widths))
+        order = [(METHODS[name].trains_network, len(METHODS[name].shifts)) for name in found]
+        assert all(a <= b for a, b in pairwise(order))
         checked += len(found)
     assert checked > 3
 
 
-def test_what_adaptation_did_stands_beside(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(("share", "said"), [(1.0, "no better than chance"), (0.8, "falls to"), (0.0, "stays at")])
+def test_what_adaptation_did_stands_beside(share: float, said: str, rng: np.random.Generator) -> None:
     source, labels, target = shift_power.world_of("general", 100, rng)
     sides = Sides(source, labels, target, list("abcd"), ["s"] * 100, ["t"] * 100)
-    aligned = (source - source.mean(axis=0), target - target.mean(axis=0))
+    aligned = (source - share * source.mean(axis=0), target - share * target.mean(axis=0))
     found = measure(sides, rng, Settings(permutations=100), after=aligned)
     assert found.after is not None
-    assert found.after.tests[1].effect < 0.3 < found.tests[1].effect
+    assert (found.after.tests[1].effect < 0.3) == (share == 1)
+    assert found.tests[1].effect > 1.8
     assert len(found.after.cloud.source) == 100
-    assert "falls to" in found.sentence
+    assert said in found.sentence
 
 
 def test_large_domains_are_sampled_and_keep_their_names() -> None:

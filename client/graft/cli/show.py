@@ -6,6 +6,7 @@ from typing import Any
 
 from graft.cli.output import note, pairs, say, seconds, size, table
 from graft.cli.show_ranking import ranking
+from graft.cli.show_shift import shift
 from graft.types import ClassRow, Dataset, DatasetReport, Fault, Job, Model, Prediction, Report
 
 _STYLES = {"error": "red", "warning": "yellow"}
@@ -133,6 +134,10 @@ def report(found: Report) -> None:
         say(found.method, "bold")
         ranking(found.ranking)
         return
+    if found.shift is not None and found.model_id is None:
+        say(found.method, "bold")
+        shift(found.shift)
+        return
     say(f"{found.method} on {found.base_model}", "bold")
     say(
         f"Trained on {found.train_items} items, validated on {found.validation_items}, "
@@ -140,6 +145,8 @@ def report(found: Report) -> None:
     )
     if found.judgement:
         say(f"{_plain(found.judgement.verdict)}: {found.judgement.sentence}")
+    if found.shift:
+        shift(found.shift)
     table(
         ("metric", "value", "95 % interval", "items"),
         [(m.name, _figure(m.value), _interval(m.low, m.high), m.n) for m in found.metrics],

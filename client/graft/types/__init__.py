@@ -11,6 +11,7 @@ from graft.types.menus import BaseModelCard, MethodCard
 from graft.types.models import ItemError, LabelScore, Model, ModelFile, Prediction, Predictions, Publication
 from graft.types.rankings import Candidate, Difference, Ranking
 from graft.types.reports import Calibration, ClassRow, CurvePoint, Metric, Mistake, Report
+from graft.types.shifts import ClassShift, Cloud, Driver, LabelShift, Shift, ShiftAfter, ShiftTest
 from graft.types.verdicts import Arm, ClassChange, Forgetting, Judgement
 from graft.types.webhooks import Delivery
 
@@ -22,12 +23,15 @@ __all__ = [
     "ClassChange",
     "ClassCount",
     "ClassRow",
+    "ClassShift",
+    "Cloud",
     "Column",
     "CurvePoint",
     "Dataset",
     "DatasetReport",
     "Delivery",
     "Difference",
+    "Driver",
     "DryRun",
     "ErrorBody",
     "Estimate",
@@ -42,6 +46,7 @@ __all__ = [
     "Judgement",
     "Key",
     "LabelScore",
+    "LabelShift",
     "MethodCard",
     "MethodSpec",
     "Metric",
@@ -61,6 +66,9 @@ __all__ = [
     "Resource",
     "Sample",
     "Scope",
+    "Shift",
+    "ShiftAfter",
+    "ShiftTest",
     "Step",
     "Usage",
 ]

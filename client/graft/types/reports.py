@@ -3,6 +3,7 @@
 from graft.types.base import Resource
 from graft.types.jobs import Step
 from graft.types.rankings import Ranking
+from graft.types.shifts import Shift
 from graft.types.verdicts import Arm, Judgement
 
 
@@ -88,6 +89,8 @@ class Report(Resource):
     judgement: Judgement | None = None
     ranking: Ranking | None = None
     """What `rank_base_models` found."""
+    shift: Shift | None = None
+    """How far a target lies from the source, where there is one."""
     curve_axis: str | None = None
     curve: list[CurvePoint] = []
     mistakes: list[Mistake] = []

@@ -52,9 +52,9 @@ def size(told: Told, classed: _Classed | None, found: ShiftKind) -> ShiftSize:
 
 
 def methods(found: ShiftKind) -> list[str]:
-    """Methods that are made for the kind, those that are made for little else first, the cheap ones before networks."""
+    """Methods made for the kind: those on frozen features before networks, what is for little else first."""
     fitting = [
-        (len(options.shifts), options.trains_network, name)
+        (options.trains_network, len(options.shifts), name)
         for name, options in METHODS.items()
         if options.adapts and found in options.shifts and not options.heterogeneous
     ]
@@ -127,7 +127,7 @@ def _distance(found: Shift) -> str:
 def _advice(found: Shift) -> str:
     if not found.methods:
         return ""
-    first = ", ".join(f"`{name}`" for name in found.methods[:4])
+    first = ", ".join(found.methods[:4])
     warning = " Maps of one domain onto the other would do harm." if found.kind == "label" else ""
     return f"Made for it: {first}.{warning}"
 
@@ -139,6 +139,8 @@ def _change(found: Shift) -> str:
         next(test.statistic for test in tests if test.name == "classifier")
         for tests in (found.tests, found.after.tests)
     )
+    if after <= 0.5 < before:
+        return "After adaptation the classifier is no better than chance."
     word = "falls" if after < before - 0.005 else "rises" if after > before + 0.005 else "stays"
     how = f"at {_percent(after)}" if word == "stays" else f"to {_percent(after)}"
     return f"After adaptation the classifier's share {word} {how}."
@@ -149,6 +151,5 @@ def _percent(share: float, digits: int = 1) -> str:
     least = 10.0**-digits
     if 0 < 100 * share < least / 2:
         return f"less than {least:g} %"
-    if share < 1 and 100 * share > 100 - least / 2:
-        return f"more than {100 - least:g} %"
-    return f"{100 * share:.{digits}f} %"
+    shown = f"{100 * share:.{digits}f}"
+    return f"more than {100 - least:g} %" if share < 1 and float(shown) == 100 else f"{shown} %"

@@ -156,7 +156,7 @@ def classifier(z: Floats, member: NDArray[np.float32], fold: NDArray[np.int64]) 
     p_value, null = _ranked(accuracy + gap / (1 + np.abs(gap)) / (8 * n * m))
     found = float(accuracy[0])
     low, high = _wilson(found, _worth(accuracy[1:], 4 * n * m / (n + m)))
-    tested = Tested(found, 4 * found - 2, 4 * low - 2, 4 * high - 2, p_value, null)
+    tested = Tested(found, *(max(0.0, 4 * share - 2) for share in (found, low, high)), p_value, null)
     logit = _calibrated(scores[:, 0].astype(np.float64), 1 - member[:, 0])
     return Told(tested, logit, _overlap(logit[:n]))
 
