@@ -35,9 +35,9 @@ def settled(options: DeepAdaptation, work: Work, device: Device) -> dict[str, An
 
 
 def from_scratch(options: DeepAdaptation, work: Work) -> bool:
-    """Whether the network starts from random weights: asked for, or a base model without others."""
-    bare = work.card is not None and work.card.weights.source == "none" and not work.base.startswith("mdl_")
-    return options.init == "scratch" or bare
+    """Whether the network starts from random weights: asked for, or an image network without others."""
+    bare = work.card is not None and work.card.weights.source == "none" and work.modality == "image"
+    return options.init == "scratch" or (bare and not work.base.startswith("mdl_"))
 
 
 def _batch_size(work: Work) -> int:
