@@ -123,6 +123,14 @@ def test_it_beats_the_source_alone(method):
     assert (nearest_labels(moved, labels[rows], target) == truth).mean() > alone + 0.1
 
 
+def test_an_item_that_no_plan_had_goes_where_its_neighbours_went():
+    source, labels, target, _ = domains(150, 150)
+    found = transport.sinkhorn(source, labels, target, regularisation=0.05, class_penalty=0.0, rng=rng())
+    path = transport.follow(source[:100], found.items[:100])
+    missed = np.linalg.norm(path(source[100:]) - found.items[100:], axis=1).mean()
+    assert missed < 0.4 * np.linalg.norm(source[100:] - found.items[100:], axis=1).mean()
+
+
 def test_constant_items_are_survived():
     same = np.ones((5, 3))
     found = transport.sinkhorn(same, np.array([0, 1, 0, 1, 0]), same, regularisation=0.1, class_penalty=0.1, rng=rng())

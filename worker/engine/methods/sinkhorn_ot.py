@@ -25,8 +25,9 @@ def run(task: Task) -> Trained:
 def fit(found: Domains, options: SinkhornOt, rng: np.random.Generator, modality: Modality = "image") -> Adapted:
     """On arrays."""
     first = lengths(modality)
+    xs = through(found.xs, first)
     moved = transport.sinkhorn(
-        through(found.xs, first),
+        xs,
         found.ys,
         through(found.xt, first),
         regularisation=options.regularisation,
@@ -35,7 +36,9 @@ def fit(found: Domains, options: SinkhornOt, rng: np.random.Generator, modality:
         rng=rng,
     )
     head = classifier(moved.items, found.ys[moved.rows], found.classes, options.classifier, rng)
-    return Adapted(behind(first, head), notes=_told(moved.regularisation, options))
+    # A plan is of the items it was made for; a source item that it has not seen goes where their map would take it.
+    source = (*first, transport.follow(xs[moved.rows], moved.items).stage())
+    return Adapted(behind(first, head), behind(source, head), notes=_told(moved.regularisation, options))
 
 
 def _told(used: float, options: SinkhornOt) -> list[str]:

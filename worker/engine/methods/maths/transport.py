@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.engine.methods.maths import ridge
 from worker.engine.methods.maths.subspaces import Map, power, regularised, shrunk
 from worker.engine.metrics import Ints
 from worker.engine.stages import squared_distances
@@ -19,6 +20,7 @@ _TOLERANCE = 1e-2  # share of the mass that may lie wrong when a plan counts as 
 _ITERATIONS = 1_000
 _TRIES = 8  # weights of the entropy, each four times the last
 _ROUNDS = 10  # of the class penalty
+_FOLLOWING = 1e-3  # penalty of the linear map, in units of the items' mean variance in all axes together
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,15 @@ def sinkhorn(
     middle = float(np.median(cost))
     plan, level = class_plan(cost / middle if middle > 0 else cost, labels[rows], regularisation, class_penalty)
     return Transported(rows, barycentres(plan, target), level)
+
+
+def follow(source: NDArray[np.floating], moved: Array) -> Map:
+    """The linear map (D, D) that comes nearest to where source items (q, D) went: the way of items that no plan had.
+
+    Perrot, Courty, Flamary, Habrard: Mapping estimation for discrete optimal transport, NeurIPS 2016.
+    """
+    parts = ridge.decompose(source, moved)
+    return Map(*ridge.solve(parts, _FOLLOWING * float(parts.spectrum.sum()) / len(source)))
 
 
 def _thinned(labels: Ints, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
