@@ -11,6 +11,7 @@ from core.contract.errors import JobError
 from core.contract.jobs import DEFAULT_BASE_MODELS, JobSpec
 from core.contract.models import ModelManifest
 from worker.engine import devices, export, model_card, notes, records
+from worker.engine.adaptation.contest import compare
 from worker.engine.arms import ArmRun
 from worker.engine.backbones import Base, open_base
 from worker.engine.bundle import write_bundle
@@ -90,7 +91,7 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
             ground = Ground(
                 task, spec, inputs, partial(_base, spec, inputs, places, cache, data), places.out, _seconds(steps)
             )
-            contest = hold(ground, trained)
+            contest = hold(ground, trained) if data.target is None else compare(ground, trained)
             measured = sum(arm.state == "measured" for arm in contest.arms)
             note.text = f"{measured} arms" if contest.judgement else "with nothing"
         served = contest.served

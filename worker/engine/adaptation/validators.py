@@ -122,20 +122,38 @@ def beyond_chance(first: Ints, second: Ints, classes: int) -> float:
     return (agreement(first, second) - chance) / (1 - chance) if chance < 1 - _TINY else 0.0
 
 
-def kinship(zs: Floats, ys: Ints, zt: Floats, labels: Ints, classes: int) -> float:
-    """How alike the two domains arrange the classes: mean cosine of a class's mean here and there, less that of others.
+@dataclass(frozen=True)
+class Kinship:
+    """How alike two domains arrange the classes that both have."""
 
-    Class means (of classes that both have) are taken about their own mean, so that neither domain's shift nor its shares
-    of classes count. About 1: the same arrangement; about 0: the labels there have nothing to do with those here.
+    mean: float
+    """Mean cosine of a class's mean here and there, less that of two different classes: 1 alike, 0 unrelated."""
+    margins: Array
+    """For each class (B,), its cosine with itself less that with the likest other class there."""
+
+    @property
+    def misplaced(self) -> float:
+        """Share of the classes that are liker to another class there than to themselves."""
+        return float((self.margins < 0).mean()) if len(self.margins) else 1.0
+
+
+def kinship(zs: Floats, ys: Ints, zt: Floats, labels: Ints, classes: int, *, fewest: int = 3) -> Kinship:
+    """Compare the class means of source (n, D) and target (m, D), in which `labels` are guesses.
+
+    The means are taken about their own mean, so that neither the domains' shift nor their shares of classes count.
+    Classes with under `fewest` items are left out. A class that was made up by splitting another one, as happens where
+    the target has fewer classes than the source, has a negative margin.
     """
-    both = np.flatnonzero((np.bincount(ys, minlength=classes) > 0) & (np.bincount(labels, minlength=classes) > 0))
+    counts = np.minimum(*(np.bincount(y, minlength=classes) for y in (ys, labels)))
+    both = np.flatnonzero(counts >= fewest)
     if len(both) < 2:
-        return 0.0
+        return Kinship(0.0, np.empty(0))
     first, second = (class_means(z, y, classes)[both] for z, y in ((zs, ys), (zt, labels)))
     cosines = rows(first - first.mean(axis=0)) @ rows(second - second.mean(axis=0)).T
-    own = float(np.trace(cosines)) / len(both)
-    others = (float(cosines.sum()) - float(np.trace(cosines))) / (len(both) * (len(both) - 1))
-    return (own - others) / (1 + 1 / (len(both) - 1))
+    own = np.diag(cosines)
+    others = (float(cosines.sum()) - float(own.sum())) / (len(both) * (len(both) - 1))
+    likest = np.where(np.eye(len(both), dtype=bool), -np.inf, cosines).max(axis=1)
+    return Kinship((float(own.mean()) - others) / (1 + 1 / (len(both) - 1)), own - likest)
 
 
 @dataclass(frozen=True)
