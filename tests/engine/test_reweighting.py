@@ -156,6 +156,12 @@ def test_no_weight_is_above_the_clip(clip):
         assert cut.max() / cut.mean() == pytest.approx(clip)
 
 
+def test_where_nearly_all_ratios_are_nothing_there_is_nothing_to_cut_at():
+    found = reweighting.settle(np.eye(1, 200)[0], 20)
+    assert found.uniform
+    assert found.effective == pytest.approx(1)
+
+
 def test_weights_that_few_items_carry_are_given_up():
     raw = np.zeros(100)
     raw[:5] = 1

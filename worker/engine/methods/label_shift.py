@@ -3,7 +3,8 @@
 Lipton, Wang, Smola: Detecting and Correcting for Label Shift with Black Box Predictors, ICML 2018; Saerens, Latinne,
 Decaestecker: Adjusting the Outputs of a Classifier to New a Priori Probabilities, Neural Computation 2002. A linear
 probe's leave-one-out logits (n, C) calibrate it and say how it errs; its logits on the target (m, C) then give the
-priors (C,), and log(target prior / source prior) is added to the calibrated logits.
+priors (C,), and log(target prior / source prior) is added to the calibrated logits: in full where such priors account
+for the distance between the domains, else in part, as inputs that have moved make any estimate of priors run wild.
 """
 
 from dataclasses import dataclass, replace
@@ -18,13 +19,14 @@ from worker.engine.methods import linear_probe
 from worker.engine.methods.adapting import Adapted, Domains, adapt
 from worker.engine.methods.maths import label_shift
 from worker.engine.methods.maths.kernels import kernel_map, pick_landmarks
-from worker.engine.methods.maths.reweighting import median_gamma, principal
+from worker.engine.methods.maths.reweighting import explained, median_gamma, principal
 from worker.engine.metrics import softmax
 from worker.engine.task import Task, Trained
 
 Array = NDArray[np.float64]
 _LANDMARKS = 300
 _NAMED = 5
+_WHOLE = 0.8  # of the distance: what is left may be chance
 
 
 def run(task: Task) -> Trained:
@@ -54,20 +56,24 @@ def fit(
 ) -> Adapted:
     """On arrays."""
     said = _calibrated(found, rng, modality)
-    estimate = _estimator(found, said, options, rng, modality)
+    source, target = _kernel_features(found, options, rng, modality)
+    estimate = _estimator(found, said, options, source, target)
     n, m = len(found.ys), len(found.xt)
     priors = estimate(np.ones(n), np.ones(m))
     low, high = label_shift.interval(estimate, n, m, rng)
     before = np.bincount(found.ys, minlength=found.classes) / n
     # Half an item at least: a class that was not seen among m items may still come.
-    shift = np.log(np.maximum(priors, 0.5 / m) / before)
+    ratio = np.maximum(priors, 0.5 / m) / before
+    trust = explained(source, target, ratio[found.ys])
+    shift = trust * np.log(ratio)
     head = replace(said.head, bias=(said.head.bias + shift - shift.mean()).astype(np.float32))
     names = [str(number) for number in range(found.classes)] if names is None else names
     shares = {
         name: {"source": a, "target": b, "low": c, "high": d}
         for name, a, b, c, d in zip(names, *(np.round(x, 4).tolist() for x in (before, priors, low, high)), strict=True)
     }
-    return Adapted(head, options={"class_shares": shares}, notes=[_story(before, priors, low, high, names)])
+    notes = [_moved(before, priors, low, high, names), _trusted(trust)]
+    return Adapted(head, options={"class_shares": shares, "explained": round(trust, 4)}, notes=notes)
 
 
 def _calibrated(found: Domains, rng: np.random.Generator, modality: Modality) -> _Said:
@@ -84,22 +90,34 @@ def _calibrated(found: Domains, rng: np.random.Generator, modality: Modality) ->
     return _Said(head, softmax(factor * held_out + bias), softmax(head(found.xt)))
 
 
-def _estimator(
-    found: Domains, said: _Said, options: LabelShift, rng: np.random.Generator, modality: Modality
-) -> label_shift.Estimator:
-    if options.estimator == "mlls":
-        return label_shift.mlls(said.source, said.target)
-    if options.estimator == "bbse":
-        return label_shift.matching(said.source, found.ys, said.target, found.classes)
+def _kernel_features(
+    found: Domains, options: LabelShift, rng: np.random.Generator, modality: Modality
+) -> tuple[Array, Array]:
+    """Source (n, p) and target (m, p) in principal axes, through a Gaussian kernel of the median width."""
     how = linear_probe.settled(LinearProbe(), "classification", modality, len(found.ys)).normalise
     ours, theirs = (linear_probe.normalised(x, how)[0] for x in (found.xs, found.xt))
     source, target = principal(ours, theirs, options.components, rng)
     landmarks = pick_landmarks(source, target, min(_LANDMARKS, len(source) + len(target)), rng)
     kernel = kernel_map(landmarks, median_gamma(source, target, rng))
-    return label_shift.matching(kernel(source), found.ys, kernel(target), found.classes)
+    return kernel(source), kernel(target)
 
 
-def _story(before: Array, priors: Array, low: Array, high: Array, names: list[str]) -> str:
+def _estimator(found: Domains, said: _Said, options: LabelShift, source: Array, target: Array) -> label_shift.Estimator:
+    if options.estimator == "mlls":
+        return label_shift.mlls(said.source, said.target)
+    if options.estimator == "bbse":
+        return label_shift.matching(said.source, found.ys, said.target, found.classes)
+    return label_shift.matching(source, found.ys, target, found.classes)
+
+
+def _trusted(trust: float) -> str:
+    other = "inputs have moved in another way, too" if trust < _WHOLE else "nothing else seems to have moved"
+    return (
+        f"Such shares account for {trust:.0%} of the domains' distance and are reckoned with to that extent: {other}."
+    )
+
+
+def _moved(before: Array, priors: Array, low: Array, high: Array, names: list[str]) -> str:
     """Says which shares have moved beyond their interval, the widest first."""
     moved = np.flatnonzero((before < low) | (before > high))
     moved = moved[np.argsort(-np.abs(priors - before)[moved])]

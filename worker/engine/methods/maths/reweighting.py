@@ -59,7 +59,7 @@ def clip_level(ratio: Array, clip: float) -> float:
     above = np.arange(n, 0, -1)  # items at or above each candidate
     with np.errstate(divide="ignore"):
         # Cutting the items from rank k on at level t: t = clip * (below_k + above_k t) / n.
-        level = np.where(above * clip < n, clip * below / (n - above * clip), np.inf)
+        level = np.where((above * clip < n) & (below > 0), clip * below / (n - above * clip), np.inf)
     fits = level <= order
     return float(level[fits][0]) if fits.any() else float(order[-1])
 
@@ -118,3 +118,23 @@ def gaussian(a: Floats, b: Floats, gamma: float) -> Array:
     np.maximum(squared, 0, out=squared)
     squared *= -gamma
     return np.asarray(np.exp(squared, out=squared))
+
+
+def explained(source: Array, target: Array, weights: Array) -> float:
+    """How much of the distance between the domains' means weights (n,) do away with, 0 … 1.
+
+    Means of a kernel's features (n, p), (m, p), their squared distance (MMD) taken above what chance makes it. Where
+    the inputs have moved otherwise than the weights suppose, hardly any of it goes.
+    """
+    left = max(0.0, _above_chance(source, target, weights))
+    before = _above_chance(source, target, np.ones(len(source)))
+    return float(np.clip(1 - left / max(before, 1e-12), 0, 1))
+
+
+def _above_chance(source: Array, target: Array, weights: Array) -> float:
+    share = weights / weights.sum()
+    ours, theirs = share @ source, target.mean(axis=0)
+    size = float(np.square(share).sum())
+    chance = float(np.square(share) @ np.square(source).sum(axis=1)) - size * float(ours @ ours)
+    chance += (float(np.square(target).sum(axis=1).mean()) - float(theirs @ theirs)) / len(target)
+    return float(np.square(ours - theirs).sum()) - chance
