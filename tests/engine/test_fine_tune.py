@@ -158,6 +158,14 @@ def test_stop_keeps_the_best_so_far_and_still_makes_a_model(shop, source):
     assert result.bundle.is_file()
 
 
+@pytest.mark.parametrize("freeze", ["none", "all"])
+def test_a_training_that_spoils_its_start_hands_back_the_plain_probe(shop, source, freeze):
+    spoilt = {"freeze": freeze, "head_lr": 10.0, "backbone_lr": 0.0, "epochs": 1, "weight_decay": 0.0}
+    tuned, probe = shop.run(FineTune(**FAST | spoilt), source), shop.run(LinearProbe(), source)
+    assert any("that probe is what comes out" in note for note in tuned.report.notes)
+    np.testing.assert_array_equal(tensors(tuned)["head.weight"], tensors(probe)["head.weight"])
+
+
 def test_from_scratch_needs_no_weights_and_cannot_be_frozen(shop, source):
     method = FineTune(**FAST | {"init": "scratch", "epochs": 4, "head_lr": 0.003})
     result = shop.run(method, source, base_model="timm:test_resnet")

@@ -227,9 +227,19 @@ def _team(task: Task, course: Course) -> Iterator[distributed.Team | None]:
 def _trained(task: Task, options: Settled, method: loop.Method, outcome: loop.Outcome, share: float | None) -> Trained:
     """What training came to. Whether that is better than a linear probe is for the contest of the arms to say."""
     notes = _story(outcome, options, share)
+    if outcome.best_epoch == 0 and _probed(options):
+        return _as_probe(task, outcome, notes)
     found: dict[str, object] = {} if share is None else {"wise_ft": share}
     head = _finite(method, _remedy(options))
     return Trained(task.data, head, curve=outcome.curve, options=found, notes=notes)
+
+
+def _as_probe(task: Task, outcome: loop.Outcome, notes: list[str]) -> Trained:
+    """Training came to nothing better than its start: the probe that the user would have had, fitted to all items."""
+    data = task.data.merged()
+    fitted = _probe(task, data.train, LinearProbe())
+    why = "Training was not better on validation than the linear probe it started from: that probe is what comes out."
+    return Trained(data, fitted.head, out_of_fold=fitted.out_of_fold, curve=outcome.curve, notes=[*notes, why])
 
 
 def _loop(
