@@ -9,6 +9,7 @@ from core.contract.methods.auto import Auto
 from core.contract.methods.cdan import Cdan
 from core.contract.methods.common import MethodCard, MethodOptions
 from core.contract.methods.coral import Coral
+from core.contract.methods.cross_modal import CrossModal
 from core.contract.methods.dan import Dan
 from core.contract.methods.dann import Dann
 from core.contract.methods.deep_coral import DeepCoral
@@ -60,7 +61,8 @@ AnyMethod = Annotated[
     | Jda
     | LinearOt
     | SinkhornOt
-    | KernelCca,
+    | KernelCca
+    | CrossModal,
     Field(discriminator="name"),
 ]
 
@@ -92,6 +94,7 @@ METHODS: dict[str, type[MethodOptions]] = {
     "linear_ot": LinearOt,
     "sinkhorn_ot": SinkhornOt,
     "kernel_cca": KernelCca,
+    "cross_modal": CrossModal,
 }
 
 
@@ -122,6 +125,7 @@ __all__ = [
     "Auto",
     "Cdan",
     "Coral",
+    "CrossModal",
     "Dan",
     "Dann",
     "DeepCoral",
