@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import sets
+from benchmarks import sets, text_parity
 from benchmarks.common import Table, parser
 from benchmarks.course import course_loop
 from benchmarks.recipes import METHODS, USUAL, Bench, adapt, recipes, spec
@@ -18,6 +18,7 @@ from core.contract.methods import LinearProbe
 from worker.engine.door import Result
 
 EPOCHS = 25
+TEXTS = 200
 
 
 def figure(result: Result, name: str) -> float:
@@ -57,10 +58,13 @@ def ants_and_bees(table: Table, data: Path, scratch: Path, *, quick: bool) -> No
 def frozen_text(table: Table, data: Path, scratch: Path) -> None:
     """A frozen job on 2,000 reviews, the second time."""
     source, cache = sets.reviews(data, "kitchen").refer(scratch), scratch / "cache"
-    adapt(spec(LinearProbe(), 0), source, cache, scratch)
+    first, _ = adapt(spec(LinearProbe(), 0), source, cache, scratch, keep=True)
     warm = [adapt(spec(LinearProbe(), 0), source, cache, scratch) for _ in range(3)]
     table.add("2,000 reviews, linear_probe, accuracy", figure(warm[0][0], "accuracy"))
     table.add("2,000 reviews, linear_probe, second run", statistics.median(seconds for _, seconds in warm), "< 1", "s")
+    difference, same = text_parity.compared(first, source, TEXTS)
+    table.add(f"{TEXTS} reviews by ONNX and by PyTorch, largest difference of a probability", difference, "<= 1e-4")
+    table.add(f"{TEXTS} reviews by ONNX and by PyTorch, the same answer, share", same, ">= 1")
 
 
 def _parity(results: list[tuple[Result, float]]) -> float:

@@ -109,14 +109,16 @@ class Bench:
         )
 
 
-def adapt(spec: JobSpec, source: DataRef, cache: Path, scratch: Path) -> tuple[Result, float]:
-    """One job through the engine's door; returns its result and its wall-clock seconds."""
+def adapt(spec: JobSpec, source: DataRef, cache: Path, scratch: Path, *, keep: bool = False) -> tuple[Result, float]:
+    """One job through the engine's door; returns its result and its wall-clock seconds. `keep` its bundle."""
     out = Path(tempfile.mkdtemp(dir=scratch))
     inputs = Inputs("job_" + "0" * 26, "mdl_" + "0" * 26, source)
     started = time.perf_counter()
     result = run(spec, inputs, Places(out, cache), sink=lambda _kind, _data: None, should_stop=lambda: "go_on")
-    shutil.rmtree(out)
-    return result, time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    if not keep:
+        shutil.rmtree(out)
+    return result, seconds
 
 
 def spec(method: Any, seed: int) -> JobSpec:
