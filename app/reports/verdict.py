@@ -6,6 +6,7 @@ from markupsafe import Markup
 
 from app.reports import words
 from app.reports.svg import Scale, circle, join, line, rect, svg, text, ticks
+from core.contract.methods import METHODS
 from core.contract.reports import Report
 from core.contract.verdicts import Arm, ClassChange, Difference, Forgetting, Judgement
 
@@ -26,6 +27,8 @@ ARMS = {
     "mean": "Always the mean",
     "previous_model": "The model it started from",
     "from_scratch": "The same network from scratch",
+    "source_only": "Trained on the source alone",
+    "paired_only": "Trained on the paired items alone",
 }
 FIGURES = {"accuracy": "accuracy", "micro_f1": "F1", "r2": "R²"}
 
@@ -51,7 +54,7 @@ def title(judgement: Judgement) -> str:
 
 def arm_title(name: str) -> str:
     """An arm by its name for people."""
-    return ARMS.get(name, name)
+    return ARMS.get(name) or (METHODS[name].title if name in METHODS else name)
 
 
 def share_like(metric: str) -> bool:

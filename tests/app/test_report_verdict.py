@@ -4,7 +4,7 @@ import pytest
 
 from app.reports.page import Extras, render
 from app.reports.verdict import effect_strip, rows
-from core.contract.verdicts import Verdict
+from core.contract.verdicts import GuardCheck, GuardReport, Verdict
 from tests.app.sample_reports import sample_report
 from tests.app.sample_verdicts import SENTENCES, judged, multi_label_report, regression_report
 from tests.app.test_report import Page, svgs
@@ -71,3 +71,23 @@ def test_many_labels_show_their_own_figures_and_no_confusion() -> None:
     assert "Average precision" in page
     assert "Class by class" in page
     assert "too many classes for a picture" not in page
+
+
+def test_the_page_says_what_the_guard_found() -> None:
+    report = judged(sample_report(4), "improved")
+    assert report.judgement is not None
+    checks = [
+        GuardCheck(name="collapse", value=0.98, threshold=">= 0.6", passed=True, meaning="Do the answers spread?"),
+        GuardCheck(name="lost_classes", value=2, threshold="<= 0", passed=False, meaning="Is no class lost?"),
+    ]
+    guard = GuardReport(
+        verdict="harmful", confidence=0.81, accepted=False, reasons=["`lost_classes` is 2 <b>"], checks=checks
+    )
+    judgement = report.judgement.model_copy(update={"guard": guard})
+    page = render(report.model_copy(update={"judgement": judgement}), Extras())
+    assert "is not served in place of the source-only one" in page
+    assert "81" in page
+    assert "Is no class lost?" in page
+    assert "is 2 &lt;b&gt;" in page
+    assert "No label of the target had a part in it" in page
+    assert "What the guard says" not in render(report, Extras())

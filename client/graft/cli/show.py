@@ -7,7 +7,7 @@ from typing import Any
 from graft.cli.output import note, pairs, say, seconds, size, table
 from graft.cli.show_ranking import ranking
 from graft.cli.show_shift import shift
-from graft.types import ClassRow, Dataset, DatasetReport, Fault, Job, Model, Prediction, Report
+from graft.types import ClassRow, Dataset, DatasetReport, Fault, GuardReport, Job, Model, Prediction, Report
 
 _STYLES = {"error": "red", "warning": "yellow"}
 _ROWS = 30
@@ -145,6 +145,8 @@ def report(found: Report) -> None:
     )
     if found.judgement:
         say(f"{_plain(found.judgement.verdict)}: {found.judgement.sentence}")
+        if found.judgement.guard:
+            guard(found.judgement.guard)
     if found.shift:
         shift(found.shift)
     table(
@@ -159,6 +161,16 @@ def report(found: Report) -> None:
         say("Steps: " + ", ".join(f"{s.name} {seconds(s.seconds)}".strip() for s in found.steps))
     for text in found.notes:
         say(f"- {text}")
+
+
+def guard(found: GuardReport) -> None:
+    """What is known of an adapted classifier without labels of its domain."""
+    may = "may be served" if found.accepted else "is not served in place of the source-only one"
+    say(f"Guard, without labels: {_plain(found.verdict)} ({found.confidence:.0%} sure); the adapted model {may}.")
+    for check in found.checks:
+        if not check.passed:
+            value = "unknown" if check.value is None else f"{check.value:.3g}"
+            say(f"- {check.name}: {value}, has to be {check.threshold}. {check.meaning}")
 
 
 def _class_table(rows: Sequence[ClassRow]) -> None:

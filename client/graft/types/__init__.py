@@ -12,7 +12,7 @@ from graft.types.models import ItemError, LabelScore, Model, ModelFile, Predicti
 from graft.types.rankings import Candidate, Difference, Ranking
 from graft.types.reports import Calibration, ClassRow, CurvePoint, Metric, Mistake, Report
 from graft.types.shifts import ClassShift, Cloud, Driver, LabelShift, Shift, ShiftAfter, ShiftTest
-from graft.types.verdicts import Arm, ClassChange, Forgetting, Judgement
+from graft.types.verdicts import Arm, ClassChange, Forgetting, GuardCheck, GuardReport, Judgement
 from graft.types.webhooks import Delivery
 
 __all__ = [
@@ -39,6 +39,8 @@ __all__ = [
     "Fault",
     "Figure",
     "Forgetting",
+    "GuardCheck",
+    "GuardReport",
     "Health",
     "Import",
     "ItemError",

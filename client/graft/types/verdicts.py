@@ -42,6 +42,27 @@ class Forgetting(Resource):
     after: float
 
 
+class GuardCheck(Resource):
+    """One question that the guard asks of an adapted classifier, without labels of the target."""
+
+    name: str
+    value: float | None = None
+    threshold: str
+    passed: bool
+    meaning: str = ""
+
+
+class GuardReport(Resource):
+    """Whether an adapted classifier may be served, as far as that can be known without labels of its domain."""
+
+    verdict: str
+    confidence: float
+    accepted: bool
+    reasons: list[str] = []
+    checks: list[GuardCheck] = []
+    audit_items: int = 0
+
+
 class Judgement(Resource):
     """Whether the transfer helped: `improved`, `not_improved`, `harmful` or `undetermined`."""
 
@@ -56,3 +77,4 @@ class Judgement(Resource):
     forgetting: Forgetting | None = None
     served: str
     overridden: bool = False
+    guard: GuardReport | None = None
