@@ -19,7 +19,10 @@ TARGETS = (
 )
 """Names of targets in any case of letters, the surest first."""
 SPLITS = ("split", "subset", "partition")
-TEXTS = ("text", "review", "sentence", "content", "comment", "body", "message", "document", "tweet", "question")
+TEXTS = (
+    *("text", "review", "sentence", "content", "comment", "body", "message"),
+    *("document", "tweet", "question", "caption"),
+)
 QUANTITIES = ("value", "price", "score")
 _NO_TARGET = "none"
 _MANY = 20

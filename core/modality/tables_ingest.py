@@ -19,6 +19,7 @@ from core.modality.table_columns import as_text
 from core.modality.table_content import Content, rows, texts, write_content
 from core.modality.table_errors import TableError, mostly_unreadable, too_large, wrong_reading
 from core.modality.table_frame import Table, stacked
+from core.modality.table_names import item_names
 from core.modality.table_open import choose_tables, names_of, read_table, taken_out
 from core.modality.table_roles import Roles, find_roles
 from core.modality.table_targets import Notes, Target, read_target
@@ -49,6 +50,7 @@ class _TableIngest:
         self.book = run.book
         self.given = [table.split for table in tables for _ in range(len(table.rows))]
         self.names = names_of(tables)
+        self.called: list[str] = []
         self.table = stacked(tables, run.book)
         self.usable = pl.repeat(value=True, n=len(self.names), dtype=pl.Boolean, eager=True)
 
@@ -57,6 +59,7 @@ class _TableIngest:
         self._check_modality()
         self._drop_nul()
         roles = find_roles(self.table, self.ingestion.reading, self.book)
+        self.called = item_names(self.names, roles.features)
         self.ingestion.on_progress(0.4)
         notes = Notes(self.book, self.names)
         target = read_target(self.table, roles.targets, self.ingestion.reading, self.ingestion.limits, notes)
@@ -193,7 +196,7 @@ class _TableIngest:
         self.ingestion.on_progress(0.9)
         items = [
             Item(
-                name=self.names[kept[at]],
+                name=self.called[kept[at]],
                 offset=content.offsets[at],
                 length=content.lengths[at],
                 size=content.lengths[at],
