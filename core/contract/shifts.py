@@ -91,7 +91,7 @@ class Shift(Record):
     )
     sentence: str
     methods: list[str] = Field(
-        description="Methods that fit this kind: on frozen features before networks, the most specific first."
+        description="Methods that fit this kind: on frozen features before networks, the proved ones first."
     )
     tests: list[ShiftTest]
     level: float = Field(description="Level of significance of both tests together.")
