@@ -1,4 +1,4 @@
-"""The figures that the guard rests on: what source, target and two classifiers' answers say without labels of the target."""
+"""The figures that the guard rests on: what source, target and two classifiers' answers say without target labels."""
 
 import math
 from dataclasses import dataclass
@@ -56,6 +56,7 @@ class Answers:
 class Measures:
     """All of it, before (the source-only classifier) and after (the adapted one)."""
 
+    classes: int
     before: Answers
     after: Answers
     shift_before: Shift
@@ -77,7 +78,8 @@ def measure(evidence: Evidence, rng: np.random.Generator) -> Measures:
     zs, zt = validators.centred(evidence.xs[n]), validators.centred(evidence.xt[m])
     ys = evidence.ys[n]
     weights = validators.domain_weights(zs, zt)
-    known = np.isfinite(evidence.source_before[n]).all(axis=1) & np.isfinite(evidence.source_after[n]).all(axis=1)
+    finite = np.isfinite(evidence.source_before[n]) & np.isfinite(evidence.source_after[n])
+    known = np.asarray(finite.all(axis=1))
 
     def answers(source: NDArray[np.float32], target: NDArray[np.float32]) -> Answers:
         labels = validators.predicted(target[m])
@@ -96,6 +98,7 @@ def measure(evidence: Evidence, rng: np.random.Generator) -> Measures:
     after = answers(evidence.source_after, evidence.target_after)
     found = validators.histogram(before.labels, classes)
     return Measures(
+        classes,
         before,
         after,
         _shift(validators.rows(evidence.xs[n].astype(float)), validators.rows(evidence.xt[m].astype(float)), rng),
