@@ -9,6 +9,10 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms import InterpolationMode, autoaugment
 
+from core.catalogue import find
+from core.contract.methods import FineTune
+from core.recipes import Facts, resolve
+from worker.engine.methods.network import precision
 from worker.engine.recipes import class_weights, l2sp, layer_decay, mixup, unfreezing, wise
 from worker.engine.recipes.ema import Average, decay_at
 from worker.engine.recipes.objective import Objective
@@ -177,3 +181,13 @@ def test_draws_depend_on_the_generator_alone():
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first, other)
     assert first.shape == view.shape
+
+
+def test_half_precision_on_a_cpu_is_for_large_text_encoders_alone():
+    options = resolve(FineTune(), Facts("text", "classification", 1000, find("minilm_l6")))[0]
+    cpu, able = torch.device("cpu"), torch.cpu.get_capabilities()
+    expected = torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16") else None
+    assert precision(options, cpu, find("minilm_l6")) == expected
+    assert precision(options, cpu, find("resnet50")) is None
+    assert precision(options, cpu, find("minilm_l6").model_copy(update={"parameters": 10_000})) is None
+    assert precision(options.model_copy(update={"mixed_precision": False}), cpu, find("minilm_l6")) is None

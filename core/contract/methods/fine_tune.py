@@ -128,7 +128,10 @@ class FineTune(MethodOptions):
         default="auto",
         description="Running statistics; `auto` freezes them with a head start, under 1,000 items or a batch of 32.",
     )
-    mixed_precision: bool = Field(default=True, description="Automatic mixed precision, where there is a GPU.")
+    mixed_precision: bool = Field(
+        default=True,
+        description="Automatic mixed precision: on a GPU, and for text encoders on a CPU that multiplies bfloat16.",
+    )
     devices: Annotated[int, Field(ge=1, le=64)] | Auto = Field(
         default="auto",
         description="GPUs of the worker's machine to train on at once, each with its part of every batch; `auto` takes "
