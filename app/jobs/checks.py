@@ -4,7 +4,7 @@ import re
 
 from sqlalchemy import Connection
 
-from app.jobs.targets import check_fields, check_target, measures
+from app.jobs.targets import across, check_fields, check_target, measures
 from app.nearest import hint_nearest
 from core.catalogue import find, is_hf, is_timm
 from core.contract.base_models import BaseModelCard
@@ -50,6 +50,8 @@ def check(tx: Connection, tenant: str, spec: JobSpec) -> JobSpec:
     name = spec.base_model or DEFAULT_BASE_MODELS[source.modality or "image"]
     card = _base_model(tx, tenant, name)
     _fits(name, card, source)
+    if spec.target_base_model is not None:
+        _fits_target(spec.target_base_model, source, target)
     if card is not None and isinstance(spec.method, FineTune):
         _stage(card, spec.method.freeze)
     return spec.model_copy(update={"base_model": name})
@@ -92,7 +94,31 @@ def _candidates(tx: Connection, tenant: str, spec: JobSpec, method: RankBaseMode
             raise
 
 
-def _fits(name: str, card: BaseModelCard | None, source: Dataset) -> None:
+def _fits_target(name: str, source: Dataset, target: Dataset | None) -> None:
+    """A base model of its own is for a target of another modality, and is none of one's own models."""
+    if target is None or target.modality == source.modality:
+        said = "has no target" if target is None else f"has a target that is {target.modality} as its source is"
+        raise InvalidRequestError(
+            f"`target_base_model` is for a target of another modality; the job {said}.",
+            code="not_applicable",
+            param="target_base_model",
+            hint=f"Leave it out; `base_model` is the one for all data. Methods that go across: {across()}.",
+        )
+    if name.startswith("mdl_"):
+        raise InvalidRequestError(
+            f"{name} is one of your models; the target's base model is a public one.",
+            code="not_applicable",
+            param="target_base_model",
+            hint="Choose one from GET /base-models.",
+        )
+    try:
+        _fits(name, _public(name), target, "target_base_model")
+    except GraftError as error:
+        error.param = "target_base_model"
+        raise
+
+
+def _fits(name: str, card: BaseModelCard | None, source: Dataset, param: str = "base_model") -> None:
     if card is None:
         known: Modality | None = "image" if is_timm(name) else "text" if is_hf(name) else None
     else:
@@ -102,8 +128,8 @@ def _fits(name: str, card: BaseModelCard | None, source: Dataset) -> None:
     raise ConflictError(
         f"{name} is a base model for {known} data; data set {source.id} is {source.modality}.",
         code="modalities_differ",
-        param="base_model",
-        hint="Leave `base_model` out for the default, or choose one from GET /base-models.",
+        param=param,
+        hint=f"Leave `{param}` out for the default, or choose one from GET /base-models.",
     )
 
 
@@ -194,6 +220,10 @@ def _base_model(tx: Connection, tenant: str, name: str) -> BaseModelCard | None:
     """The card behind the name; None where there is none to look into (names of timm and of the hub)."""
     if name.startswith("mdl_"):
         return _card_of_model(tx, tenant, name)
+    return _public(name)
+
+
+def _public(name: str) -> BaseModelCard | None:
     if is_hf(name) or (is_timm(name) and _TIMM_NAME.fullmatch(name)):
         return None
     return find(name)

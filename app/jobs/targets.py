@@ -8,7 +8,7 @@ from app.nearest import hint_nearest
 from core.contract.datasets import Dataset, DatasetReport
 from core.contract.errors import ConflictError, InvalidRequestError
 from core.contract.jobs import JobSpec
-from core.contract.methods import METHODS, MethodOptions
+from core.contract.methods import METHODS, CrossModal, MethodOptions
 from core.store import datasets
 
 LEAST_ITEMS = 10
@@ -81,6 +81,8 @@ def check_target(tx: Connection, tenant: str, spec: JobSpec, source: Dataset, ta
     _classification(source, method)
     if target.modality != source.modality and not method.heterogeneous:
         raise _modalities_differ(source, target)
+    if isinstance(spec.method, CrossModal):
+        _cross_modal(spec.method, source, target)
     if source.modality == "tabular" and not method.heterogeneous:
         _columns(tx, tenant, source, target)
     if target.items < LEAST_ITEMS:
@@ -120,6 +122,31 @@ def _classification(source: Dataset, method: type[MethodOptions]) -> None:
         hint="Label some items of the new domain and take `fine_tune` or `linear_probe` with them as the `source`.",
         details={"problem": source.problem},
     )
+
+
+def _cross_modal(method: CrossModal, source: Dataset, target: Dataset) -> None:
+    """One side has texts, the other has not; names of classes are as many as these."""
+    if [source.modality, target.modality].count("text") != 1:
+        raise ConflictError(
+            f"Source and target are {source.modality} and {target.modality}; `cross_modal` aligns texts with something "
+            "else.",
+            code="texts_required",
+            param="target",
+            hint="Name texts as one of them, and what they are about as the other; `kernel_cca` takes other pairs.",
+        )
+    if method.class_names != "auto" and len(method.class_names) != len(source.classes):
+        raise ConflictError(
+            f"{len(method.class_names)} names are given for the {len(source.classes)} classes of the source.",
+            code="class_names_differ",
+            param="method.class_names",
+            hint="Give one for each class, in their order; or leave them out for the classes' own names.",
+            details={"source_classes": source.classes[:100]},
+        )
+
+
+def across() -> str:
+    """Names of the methods for source and target of different modalities."""
+    return _listed(_names(lambda one: one.heterogeneous))
 
 
 def _modalities_differ(source: Dataset, target: Dataset) -> ConflictError:

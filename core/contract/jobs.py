@@ -66,6 +66,11 @@ class JobSpec(Body):
         "trained, chosen or served by them. `few`: a handful of them are audit labels, which also choose between "
         "what was trained; the rest measure. `none`: they are not read at all.",
     )
+    target_base_model: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = Field(
+        default=None,
+        description="The base model of a `target` of another modality than the source, for methods that go across: a "
+        "card's id, `timm:<name>` or `hf:<name>`. Without one: the default of its modality.",
+    )
     budget: Budget = Budget()
     baselines: Baselines = Field(
         default="quick",
@@ -114,6 +119,9 @@ class Job(Record):
     evaluation: DatasetId | None = None
     target: DatasetId | None = Field(default=None, description="Data of the new domain that it adapts to.")
     target_labels: TargetLabels = "evaluation"
+    target_base_model: str | None = Field(
+        default=None, description="The target's base model, where it was named: of another modality."
+    )
     budget: Budget
     baselines: Baselines = "quick"
     guard: Guard = "on"

@@ -47,6 +47,7 @@ def record_of(row: Row[Any]) -> Job:
         evaluation=spec.evaluation,
         target=spec.target,
         target_labels=spec.target_labels,
+        target_base_model=spec.target_base_model,
         budget=spec.budget,
         baselines=spec.baselines,
         guard=spec.guard,

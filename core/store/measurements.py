@@ -44,7 +44,8 @@ class MeasurementClaim:
 
 def ask(tx: Connection, tenant: str, spec: JobSpec) -> str:
     """Ask for a measurement of what the job would do, unless the same one is under way; returns its id."""
-    said = spec.model_dump_json(include={"method", "base_model", "source", "evaluation", "target"})
+    named = {"method", "base_model", "source", "evaluation", "target", "target_base_model"}
+    said = spec.model_dump_json(include=named)
     key = hashlib.sha256(f"{tenant}:{said}".encode()).hexdigest()
     open_one = tx.scalar(select(T.id).where(T.key == key, T.state.in_(_OPEN)).limit(1))
     if open_one is not None:

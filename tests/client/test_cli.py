@@ -304,11 +304,12 @@ def test_a_target_from_the_command_line(run: Run) -> None:
     page = Answer(200, {"data": [shown], "has_more": False, "next_cursor": None})
     with serving({("POST", "/jobs"): [Answer(201, shown)], ("GET", "/jobs"): [page]}) as service:
         arguments = ("jobs", "create", "--source", DATASET, "--target", target, "--target-labels", "few")
-        code, out, _ = run(*arguments, url=service.url)
+        code, out, _ = run(*arguments, "--target-base-model", "timm:resnet18", url=service.url)
         body = sent_job(service)
         listed = run("jobs", "list", "--target", target, "--json", url=service.url)
     assert code == 0
-    assert body == {"source": DATASET, "target": target, "target_labels": "few"}
+    named = {"target_base_model": "timm:resnet18"}
+    assert body == {"source": DATASET, "target": target, "target_labels": "few", **named}
     assert target in out
     assert "few" in out
     assert listed[0] == 0

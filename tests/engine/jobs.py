@@ -71,6 +71,7 @@ class Workshop:
         former: DataRef | None = None,
         target: DataRef | None = None,
         target_labels: TargetLabels = "evaluation",
+        target_base_model: str | None = None,
     ) -> Result:
         """Run one job through the door; its events are in `events`.
 
@@ -84,6 +85,7 @@ class Workshop:
             evaluation=evaluation.id if evaluation else None,
             target=target.id if target else None,
             target_labels=target_labels,
+            target_base_model=target_base_model,
             seed=seed,
             baselines=baselines,
             guard=guard,

@@ -112,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--method", default="linear_probe", choices=sorted(METHODS))
     parser.add_argument("--options", default="{}", metavar="JSON", help="the method's options, e.g. '{\"epochs\": 5}'")
     parser.add_argument("--base-model", help="a card's id, `timm:<name>` or `hf:<name>`; default: the modality's")
+    parser.add_argument("--target-base-model", help="likewise, of a target of another modality")
     parser.add_argument("--out", type=Path, required=True, help="folder for model.zip and report.json")
     parser.add_argument("--cache", type=Path, help="folder for features and graphs, to be used again")
     parser.add_argument("--weights", type=Path, help="folder with weights files")
@@ -138,6 +139,7 @@ def _run(arguments: argparse.Namespace, console: _Console) -> Report:
             evaluation=evaluation.id if evaluation else None,
             target=target.id if target else None,
             target_labels=arguments.target_labels,
+            target_base_model=arguments.target_base_model,
             seed=arguments.seed,
         )
         places = Places(

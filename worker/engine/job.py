@@ -166,13 +166,16 @@ def _open_target_base(spec: JobSpec, places: Places, cache: CacheFolder, data: J
     other = manifest.modality != data.source.modality
     if not other and (manifest.modality != "tabular" or manifest.columns == data.source.columns):
         return base
-    return open_base(
-        DEFAULT_BASE_MODELS[manifest.modality],
+    named = spec.target_base_model if other else None
+    found = open_base(
+        named or DEFAULT_BASE_MODELS[manifest.modality],
         weights_dir=places.weights,
         seed=spec.seed,
         cache=cache,
         table=fit_table(data.target, None) if manifest.modality == "tabular" else None,
     )
+    _check_modality(found.identity.card, manifest.modality, "target_base_model")
+    return found
 
 
 def _seconds(steps: Steps) -> float:
@@ -180,13 +183,13 @@ def _seconds(steps: Steps) -> float:
     return steps.done[-1].seconds or 0.0
 
 
-def _check_modality(card: BaseModelCard, modality: Modality) -> None:
+def _check_modality(card: BaseModelCard, modality: Modality, param: str = "base_model") -> None:
     if card.modality != modality:
         raise JobError(
             f"{card.id} is a base model for {card.modality} data; the data set is {modality}.",
             code="modalities_differ",
-            param="base_model",
-            hint=f"Leave `base_model` out, and {DEFAULT_BASE_MODELS[modality]} is taken.",
+            param=param,
+            hint=f"Leave `{param}` out, and {DEFAULT_BASE_MODELS[modality]} is taken.",
         )
 
 

@@ -51,8 +51,11 @@ class Finished:
 
     @property
     def start(self) -> str:
-        """The base model by the name it was asked for, or the default's."""
-        return self.spec.base_model or self.base.identity.card.id
+        """The base model by the name it was asked for, or the default's; that of the target, if it has its own."""
+        card = self.base.identity.card
+        if card.modality != self.data.source.modality:
+            return self.spec.target_base_model or card.id
+        return self.spec.base_model or card.id
 
 
 def manifest(job: Finished, parity: Parity, *, device: torch.device, seconds: float) -> ModelManifest:

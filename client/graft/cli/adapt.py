@@ -10,7 +10,7 @@ from graft.cli import show
 from graft.cli.jobs import method
 from graft.cli.models import expand
 from graft.cli.output import document, note, say, size
-from graft.cli.session import Json, Options, TargetLabels, client
+from graft.cli.session import Json, Options, TargetBaseModel, TargetLabels, client
 from graft.cli.transfer import download, upload
 from graft.cli.watch import watch
 from graft.client import DEFAULT_URL, Graft
@@ -26,6 +26,7 @@ def adapt(
         str | None, typer.Option(metavar="FOLDER", help="Data of the new domain to adapt to; needs no labels.")
     ] = None,
     target_labels: TargetLabels = None,
+    target_base_model: TargetBaseModel = None,
     name: Annotated[str | None, typer.Option(help="Name of the data set; default: that of the folder.")] = None,
     method_name: Annotated[str | None, typer.Option("--method", "-m", help="See `graft methods`.")] = None,
     option: Options = None,
@@ -51,6 +52,7 @@ def adapt(
         evaluation=data.get("evaluation"),
         target=data.get("target"),
         target_labels=target_labels,
+        target_base_model=target_base_model,
         seed=seed,
     )
     if not as_json:

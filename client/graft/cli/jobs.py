@@ -9,7 +9,7 @@ import typer
 
 from graft.cli import show
 from graft.cli.output import document, note, say, table
-from graft.cli.session import Json, Limit, Options, TargetLabels, client
+from graft.cli.session import Json, Limit, Options, TargetBaseModel, TargetLabels, client
 from graft.cli.show_estimate import estimate
 from graft.cli.watch import watch as follow
 from graft.client import Graft
@@ -52,6 +52,7 @@ def create(
     evaluation: Annotated[str | None, typer.Option(metavar="DATASET", help="A data set to measure on.")] = None,
     target: Annotated[str | None, typer.Option(metavar="DATASET", help="Data of the new domain to adapt to.")] = None,
     target_labels: TargetLabels = None,
+    target_base_model: TargetBaseModel = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
     max_seconds: Annotated[int | None, typer.Option(min=1, help="Run no longer than this.")] = None,
     webhook: Annotated[str | None, typer.Option(metavar="URL", help="Told when the job has ended.")] = None,
@@ -68,6 +69,7 @@ def create(
             evaluation=evaluation,
             target=target,
             target_labels=target_labels,
+            target_base_model=target_base_model,
             max_seconds=max_seconds,
         )
         document(found) if as_json else estimate(found.estimate, found.note)
@@ -79,6 +81,7 @@ def create(
         evaluation=evaluation,
         target=target,
         target_labels=target_labels,
+        target_base_model=target_base_model,
         seed=seed,
         max_seconds=max_seconds,
         webhook=webhook,

@@ -18,6 +18,9 @@ TargetLabels = Annotated[
     str | None,
     typer.Option(metavar="USE", help="What labels of the target are for: evaluation (the default), few or none."),
 ]
+TargetBaseModel = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Base model of a target of another modality than the source.")
+]
 
 
 @dataclass

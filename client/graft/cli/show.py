@@ -87,6 +87,7 @@ def job(found: Job) -> None:
             ("evaluation", found.evaluation),
             ("target", found.target),
             ("target labels", found.target_labels if found.target else ""),
+            ("target's base model", found.target_base_model),
             ("progress", f"{progress.fraction:.0%} ({progress.step})" if progress and not found.finished else ""),
             ("steps", ", ".join(f"{s.name} {seconds(s.seconds)}".strip() for s in found.steps)),
             ("metrics", _metrics(found.metrics)),

@@ -27,6 +27,7 @@ class Jobs:
         evaluation: str | Dataset | None = None,
         target: str | Dataset | None = None,
         target_labels: str | None = None,
+        target_base_model: str | None = None,
         max_seconds: int | None = None,
         seed: int | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -38,7 +39,8 @@ class Jobs:
         Options of the method go beside its name or as keywords: `method={"name": "fine_tune", "epochs": 5}` is
         `method="fine_tune", epochs=5`. `evaluation` is a data set of its own to measure on. `target` is data of the new
         domain, for methods that adapt; `target_labels` says what labels it has may be used for: `evaluation` (only
-        to measure, the default), `few` (some choose, too), `none`. `max_seconds` is the budget. `webhook` is an
+        to measure, the default), `few` (some choose, too), `none`; `target_base_model` is for a target of another
+        modality. `max_seconds` is the budget. `webhook` is an
         address that is told, signed, when the job has ended.
         """
         given = _spec(
@@ -48,6 +50,7 @@ class Jobs:
             evaluation=evaluation,
             target=target,
             target_labels=target_labels,
+            target_base_model=target_base_model,
             max_seconds=max_seconds,
             seed=seed,
             metadata=metadata,
@@ -64,6 +67,7 @@ class Jobs:
         evaluation: str | Dataset | None = None,
         target: str | Dataset | None = None,
         target_labels: str | None = None,
+        target_base_model: str | None = None,
         max_seconds: int | None = None,
         **options: Any,
     ) -> DryRun:
@@ -78,6 +82,7 @@ class Jobs:
             evaluation=evaluation,
             target=target,
             target_labels=target_labels,
+            target_base_model=target_base_model,
             max_seconds=max_seconds,
         )
         call = Call("POST", "/jobs", params={"dry_run": "true"}, json=given, repeatable=True)
@@ -172,6 +177,7 @@ def _spec(
     evaluation: str | Dataset | None,
     target: str | Dataset | None,
     target_labels: str | None,
+    target_base_model: str | None,
     max_seconds: int | None,
     seed: int | None = None,
     metadata: Mapping[str, str] | None = None,
@@ -185,6 +191,7 @@ def _spec(
         "evaluation": None if evaluation is None else id_of(evaluation),
         "target": None if target is None else id_of(target),
         "target_labels": target_labels,
+        "target_base_model": target_base_model,
         "budget": None if max_seconds is None else {"max_seconds": max_seconds},
         "seed": seed,
         "metadata": None if metadata is None else dict(metadata),

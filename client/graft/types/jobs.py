@@ -55,6 +55,7 @@ class Job(Resource):
     evaluation: str | None = None
     target: str | None = None
     target_labels: str = "evaluation"
+    target_base_model: str | None = None
     budget: dict[str, Any] = {}
     seed: int = 0
     metadata: dict[str, str] = {}
