@@ -274,10 +274,18 @@ def test_features_that_are_all_alike_are_no_shift(rng: np.random.Generator) -> N
     assert found.tests[0].statistic == 0
 
 
-@pytest.mark.parametrize(("n", "m", "side"), [(4, 50, "source"), (50, 4, "target")])
+@pytest.mark.parametrize(("n", "m", "width"), [(3, 3, 2), (3, 40, 1), (40, 3, 300)])
+def test_a_few_items_are_enough_to_be_measured(n: int, m: int, width: int, rng: np.random.Generator) -> None:
+    x, y = _pair(n, m, width, 0.5)
+    found = measure(Sides(x, np.arange(n) % 2, y, ["a", "b"], ["s"] * n, ["t"] * m), rng, Settings(permutations=100))
+    assert 0 <= found.tests[1].statistic <= 1
+    assert sum(row.source_items for row in found.classes) == n
+
+
+@pytest.mark.parametrize(("n", "m", "side"), [(2, 50, "source"), (50, 2, "target")])
 def test_too_few_items_are_refused(n: int, m: int, side: str, rng: np.random.Generator) -> None:
     x, y = _pair(n, m, 3, 0.0)
-    with pytest.raises(JobError, match="4 items") as caught:
+    with pytest.raises(JobError, match="2 items") as caught:
         measure(Sides(x, None, y, [], ["s"] * n, ["t"] * m), rng)
     assert (caught.value.code, caught.value.param) == ("too_few_items", side)
 

@@ -15,7 +15,7 @@ from worker.engine.methods.maths import shift, shift_classes
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
-FEWEST = 5
+FEWEST = 3
 """Items a side without which nothing can be measured."""
 _FOLDS = 5
 _AXES = 128
@@ -56,7 +56,7 @@ def measure(
 ) -> Shift:
     """Measure the shift; `after` are the same items (n, K), (m, K) as the adapted classifier represents them.
 
-    Raises `JobError` `too_few_items` with fewer than five items on a side.
+    Raises `JobError` `too_few_items` with fewer than three items on a side.
     """
     settings = settings or Settings()
     for side, count in (("source", len(sides.xs)), ("target", len(sides.xt))):
