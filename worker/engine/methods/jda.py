@@ -40,7 +40,6 @@ def fit(found: Domains, options: Jda, rng: np.random.Generator, modality: Modali
         mu=options.regularisation,
         rounds=options.rounds,
         classify=guess,
-        rng=rng,
     )
     path = (*first, *projection.stages(), Unit())
     head = classifier(through(found.xs, path), found.ys, found.classes, options.classifier, rng)

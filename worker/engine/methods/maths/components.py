@@ -6,6 +6,7 @@ variance of what is projected against the distance of the domains' means, as a g
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,21 +21,29 @@ Array = NDArray[np.float64]
 Classify = Callable[[Array, Ints, Array], Ints]
 """Labels (m,) of items (m, k) by labelled ones (n, k), (n,)."""
 _FLOOR = 1e-9
+_ROWS = 2048  # features made at a time
+
+
+class _Sums(NamedTuple):
+    """Of one domain's features: how many items, their mean (r,), and the sum of their outer products (r, r)."""
+
+    items: int
+    mean: Array
+    gram: Array
 
 
 @dataclass(frozen=True)
 class _Domains:
-    """Both domains' features: the source's (n, r), the target's (m, r), their mean (r,), their scatter (r, r)."""
+    """Both domains' features, as far as an eigenproblem needs them, scaled to a mean squared length of 1."""
 
     source: Array
+    """The source's mean (r,)."""
     target: Array
-    mean: Array
+    gram: Array
+    """Sum of all rows' outer products (r, r)."""
     scatter: Array
-    """Sum of the centred rows' outer products."""
-
-    def turned(self, axes: Array) -> "_Domains":
-        """The same in other axes (r, q)."""
-        return _Domains(self.source @ axes, self.target @ axes, self.mean @ axes, axes.T @ self.scatter @ axes)
+    """The same of the centred rows."""
+    scale: float
 
 
 def tca(
@@ -50,20 +59,20 @@ def tca(
     """Transfer component analysis of items (n, D), (m, D): the first k of eigh(K H K, K L K + mu I).
 
     The kernel is linear without `landmarks`; with some it is Gaussian, exact where there are no more items than them,
-    Nystrom's approximation otherwise. `mu` counts for a kernel whose diagonal has the mean 1.
+    Nystrom's approximation otherwise. `mu` counts for a kernel whose diagonal has the mean 1. Nothing is larger than
+    r x r but the items themselves.
     Pan, Tsang, Kwok, Yang: Domain Adaptation via Transfer Component Analysis, IEEE Trans. Neural Networks 2011.
     """
-    kernel = _kernel(source, target, landmarks, gamma, rng)
-    domains, scale = _featurise(source, target, kernel)
-    # K = F F', so K's own columns lie in the span of F: W = U B loses nothing, and n x n becomes r x r.
-    gram = domains.scatter + (len(source) + len(target)) * np.outer(domains.mean, domains.mean)
-    spectrum, axes = eigh(gram)
+    kernel = _kernel(source, target, landmarks, gamma, rng) if landmarks else None
+    domains = _domains(_summed(source, kernel), _summed(target, kernel))
+    # K = F F', so that K's own columns lie in the span of F: W = U B loses nothing, and n x n becomes r x r.
+    spectrum, axes = eigh(domains.gram)
     kept = spectrum > _FLOOR * spectrum[-1]
     dual = axes[:, kept] * np.sqrt(spectrum[kept])  # K U = F V S
-    inside = domains.turned(dual)
-    apart = inside.source.mean(axis=0) - inside.target.mean(axis=0)
-    found = dual @ _leading(inside.scatter, np.outer(apart, apart), mu, k)
-    return _projection(found, scale, kernel)
+    apart = dual.T @ (domains.source - domains.target)
+    found = dual @ _leading(dual.T @ domains.scatter @ dual, np.outer(apart, apart), mu, k)
+    weight = domains.scale * found if kernel is None else kernel.root @ (domains.scale * found)
+    return Projection(Map(weight.T, np.zeros(weight.shape[1])), kernel)
 
 
 def jda(
@@ -75,9 +84,6 @@ def jda(
     mu: float,
     rounds: int,
     classify: Classify,
-    landmarks: int = 0,
-    gamma: float | None = None,
-    rng: np.random.Generator,
 ) -> Projection:
     """Joint distribution adaptation: as TCA, and each class's means are brought together, by pseudo-labels.
 
@@ -85,21 +91,26 @@ def jda(
     itself is penalised by `mu` (the paper's primal form), for features whose mean squared length is 1.
     Long, Wang, Ding, Sun, Yu: Transfer Feature Learning with Joint Distribution Adaptation, ICCV 2013.
     """
-    kernel = _kernel(source, target, landmarks, gamma, rng)
-    domains, scale = _featurise(source, target, kernel)
+    domains = _domains(_summed(source, None), _summed(target, None))
     guessed: Ints | None = None
-    found = np.empty((0, 0))
+    weight = np.empty((0, 0))
     for _ in range(max(1, rounds)):
-        found = _leading(domains.scatter, _joint(domains, labels, guessed), mu, k)
-        before, guessed = guessed, classify(unit(domains.source @ found), labels, unit(domains.target @ found))
+        apart = domains.scale**2 * _joint(source, labels, target, guessed)
+        weight = domains.scale * _leading(domains.scatter, apart, mu, k)
+        before, guessed = guessed, classify(_projected(source, weight), labels, _projected(target, weight))
         if before is not None and np.array_equal(before, guessed):
             break
-    return _projection(found, scale, kernel)
+    return Projection(Map(weight.T, np.zeros(weight.shape[1])))
 
 
 def unit(x: Array) -> Array:
     """Rows (n, k) of length 1."""
     return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12))
+
+
+def _projected(x: NDArray[np.floating], weight: Array) -> Array:
+    """Items (n, D) by a weight (D, k), each of length 1; in the items' own precision, for the sake of memory."""
+    return unit(np.asarray(x @ weight.astype(x.dtype), dtype=np.float64))
 
 
 def _kernel(
@@ -108,42 +119,48 @@ def _kernel(
     landmarks: int,
     gamma: float | None,
     rng: np.random.Generator,
-) -> KernelMap | None:
-    if not landmarks:
-        return None
+) -> KernelMap:
     width = median_gamma(np.asarray(source), np.asarray(target), rng) if gamma is None else gamma
     return kernel_map(pick_landmarks(source, target, landmarks, rng), width)
 
 
-def _featurise(
-    source: NDArray[np.floating], target: NDArray[np.floating], kernel: KernelMap | None
-) -> tuple[_Domains, float]:
-    """Both domains' features, scaled so that their mean squared length is 1, and the scale."""
-    ours, theirs = (np.asarray(x if kernel is None else kernel(x), dtype=np.float64) for x in (source, target))
-    total = len(ours) + len(theirs)
-    mean = (ours.sum(axis=0) + theirs.sum(axis=0)) / total
-    gram = ours.T @ ours + theirs.T @ theirs
-    scale = 1 / np.sqrt(max(float(np.trace(gram)) / total, 1e-300))
-    scatter = (gram - total * np.outer(mean, mean)) * scale**2
-    return _Domains(ours * scale, theirs * scale, mean * scale, scatter), scale
+def _summed(x: NDArray[np.floating], kernel: KernelMap | None) -> _Sums:
+    """Block by block, in double precision."""
+    total, gram = np.zeros(1), np.zeros((1, 1))
+    for start in range(0, len(x), _ROWS):
+        block = x[start : start + _ROWS]
+        features = np.asarray(block if kernel is None else kernel(block), dtype=np.float64)
+        total = total + features.sum(axis=0)
+        gram = gram + features.T @ features
+    return _Sums(len(x), total / len(x), gram)
 
 
-def _joint(domains: _Domains, labels: Ints, guessed: Ints | None) -> Array:
-    """Squared distances of the means, of all items and of each class that has items in both, as a matrix (r, r).
+def _domains(source: _Sums, target: _Sums) -> _Domains:
+    items = source.items + target.items
+    mean = (source.items * source.mean + target.items * target.mean) / items
+    gram = source.gram + target.gram
+    square = items / max(float(np.trace(gram)), 1e-300)
+    scatter = square * (gram - items * np.outer(mean, mean))
+    scale = float(np.sqrt(square))
+    return _Domains(scale * source.mean, scale * target.mean, square * gram, scatter, scale)
+
+
+def _joint(source: NDArray[np.floating], labels: Ints, target: NDArray[np.floating], guessed: Ints | None) -> Array:
+    """Squared distances of the means, of all items and of each class that has items in both, as a matrix (D, D).
 
     Its scale is the paper's: the whole counts as often as there are classes, and the matrix of the items' coefficients
     has Frobenius norm 1.
     """
     classes = int(labels.max()) + 1
-    ours = np.full((len(labels), 1), classes**0.5 / len(labels))
-    theirs = np.full((len(domains.target), 1), classes**0.5 / len(domains.target))
+    ours = np.full((len(source), 1), classes**0.5 / len(source))
+    theirs = np.full((len(target), 1), classes**0.5 / len(target))
     if guessed is not None:
         both = np.intersect1d(labels, guessed)
         ours = np.hstack([ours, _shares(labels, both)])
         theirs = np.hstack([theirs, _shares(guessed, both)])
-    apart = domains.source.T @ ours - domains.target.T @ theirs
+    apart = source.T @ ours.astype(source.dtype) - target.T @ theirs.astype(target.dtype)
     size = float(np.linalg.norm(ours.T @ ours + theirs.T @ theirs))
-    return np.asarray(apart @ apart.T / size)
+    return np.asarray(apart @ apart.T / size, dtype=np.float64)
 
 
 def _shares(labels: Ints, classes: Ints) -> Array:
@@ -157,9 +174,3 @@ def _leading(scatter: Array, apart: Array, mu: float, k: int) -> Array:
     r = len(scatter)
     _, found = eigh(scatter, apart + mu * np.eye(r), subset_by_index=(max(0, r - k), r - 1))
     return np.asarray(found[:, ::-1])
-
-
-def _projection(found: Array, scale: float, kernel: KernelMap | None) -> Projection:
-    """A projection (r, k) of scaled features, as a map of what comes in."""
-    weight = scale * found if kernel is None else kernel.root @ (scale * found)
-    return Projection(Map(weight.T, np.zeros(found.shape[1])), kernel)
