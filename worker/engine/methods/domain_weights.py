@@ -9,8 +9,10 @@ classifier is too sure of what it has learnt from.
 import numpy as np
 from numpy.typing import NDArray
 
+from core.contract.datasets import Modality
 from core.contract.methods import DomainWeights, LinearProbe
 from worker.engine.methods import linear_probe, reweighted
+from worker.engine.methods.adapting import Adapted, Domains, adapt
 from worker.engine.task import Task, Trained
 
 Array = NDArray[np.float64]
@@ -21,7 +23,12 @@ def run(task: Task) -> Trained:
     """Adapt on frozen features."""
     options = task.options
     assert isinstance(options, DomainWeights)
-    return reweighted.run(task, options, odds)
+    return adapt(task, lambda found, rng: fit(found, options, rng, task.data.source.modality))
+
+
+def fit(found: Domains, options: DomainWeights, rng: np.random.Generator, modality: Modality = "image") -> Adapted:
+    """On arrays."""
+    return reweighted.fit(found, options, odds, rng, modality)
 
 
 def odds(source: Array, target: Array, rng: np.random.Generator) -> Array:

@@ -8,8 +8,10 @@ mixture of Gaussian kernels on some target items, of a width under which held-ou
 import numpy as np
 from numpy.typing import NDArray
 
+from core.contract.datasets import Modality
 from core.contract.methods import Kliep
 from worker.engine.methods import reweighted
+from worker.engine.methods.adapting import Adapted, Domains, adapt
 from worker.engine.methods.maths import kliep
 from worker.engine.methods.maths.reweighting import median_gamma
 from worker.engine.task import Task, Trained
@@ -21,11 +23,16 @@ def run(task: Task) -> Trained:
     """Adapt on frozen features."""
     options = task.options
     assert isinstance(options, Kliep)
-    return reweighted.run(task, options, weigh(options))
+    return adapt(task, lambda found, rng: fit(found, options, rng, task.data.source.modality))
+
+
+def fit(found: Domains, options: Kliep, rng: np.random.Generator, modality: Modality = "image") -> Adapted:
+    """On arrays."""
+    return reweighted.fit(found, options, weigh(options), rng, modality)
 
 
 def weigh(options: Kliep) -> reweighted.Weigh:
-    """Weights as the options want them."""
+    """Ratios as the options want them."""
 
     def ratios(source: Array, target: Array, rng: np.random.Generator) -> Array:
         middle = median_gamma(source, target, rng)

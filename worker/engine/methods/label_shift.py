@@ -18,13 +18,12 @@ from worker.engine.heads import Head
 from worker.engine.methods import linear_probe
 from worker.engine.methods.adapting import Adapted, Domains, adapt
 from worker.engine.methods.maths import label_shift
-from worker.engine.methods.maths.kernels import kernel_map, pick_landmarks
-from worker.engine.methods.maths.reweighting import explained, median_gamma, principal
+from worker.engine.methods.maths.reweighting import explained
+from worker.engine.methods.reweighted import compared, through_kernel
 from worker.engine.metrics import softmax
 from worker.engine.task import Task, Trained
 
 Array = NDArray[np.float64]
-_LANDMARKS = 300
 _NAMED = 5
 _WHOLE = 0.8  # of the distance: what is left may be chance
 
@@ -56,7 +55,7 @@ def fit(
 ) -> Adapted:
     """On arrays."""
     said = _calibrated(found, rng, modality)
-    source, target = _kernel_features(found, options, rng, modality)
+    source, target = through_kernel(*compared(found, options.components, rng, modality), rng)
     estimate = _estimator(found, said, options, source, target)
     n, m = len(found.ys), len(found.xt)
     priors = estimate(np.ones(n), np.ones(m))
@@ -88,18 +87,6 @@ def _calibrated(found: Domains, rng: np.random.Generator, modality: Modality) ->
         bias=(fitted.head.bias * factor + bias).astype(np.float32),
     )
     return _Said(head, softmax(factor * held_out + bias), softmax(head(found.xt)))
-
-
-def _kernel_features(
-    found: Domains, options: LabelShift, rng: np.random.Generator, modality: Modality
-) -> tuple[Array, Array]:
-    """Source (n, p) and target (m, p) in principal axes, through a Gaussian kernel of the median width."""
-    how = linear_probe.settled(LinearProbe(), "classification", modality, len(found.ys)).normalise
-    ours, theirs = (linear_probe.normalised(x, how)[0] for x in (found.xs, found.xt))
-    source, target = principal(ours, theirs, options.components, rng)
-    landmarks = pick_landmarks(source, target, min(_LANDMARKS, len(source) + len(target)), rng)
-    kernel = kernel_map(landmarks, median_gamma(source, target, rng))
-    return kernel(source), kernel(target)
 
 
 def _estimator(found: Domains, said: _Said, options: LabelShift, source: Array, target: Array) -> label_shift.Estimator:

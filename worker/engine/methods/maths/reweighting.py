@@ -57,9 +57,9 @@ def clip_level(ratio: Array, clip: float) -> float:
     n, order = len(ratio), np.sort(ratio)
     below = np.append(0.0, np.cumsum(order))[:-1]
     above = np.arange(n, 0, -1)  # items at or above each candidate
-    with np.errstate(divide="ignore"):
-        # Cutting the items from rank k on at level t: t = clip * (below_k + above_k t) / n.
-        level = np.where((above * clip < n) & (below > 0), clip * below / (n - above * clip), np.inf)
+    # Cutting the items from rank k on at level t: t = clip * (below_k + above_k t) / n.
+    room = n - above * clip
+    level = np.divide(clip * below, room, out=np.full(n, np.inf), where=(room > 0) & (below > 0))
     fits = level <= order
     return float(level[fits][0]) if fits.any() else float(order[-1])
 
@@ -81,7 +81,7 @@ def principal(source: Floats, target: Floats, components: int, rng: np.random.Ge
     sample = np.concatenate(parts).astype(np.float64)
     centre = share @ sample
     axes = leading(np.sqrt(share)[:, None] * (sample - centre), components, rng)
-    return (source - centre) @ axes, (target - centre) @ axes
+    return source @ axes - centre @ axes, target @ axes - centre @ axes
 
 
 def leading(x: Array, most: int, rng: np.random.Generator) -> Array:
