@@ -23,10 +23,10 @@ from worker.engine.feeds import Floats, embed_all, source
 from worker.engine.loading import in_order, workers
 from worker.engine.methods import deep, linear_probe, settling
 from worker.engine.methods.adapting import target_items
-from worker.engine.methods.deep import World
 from worker.engine.methods.domains import Alignment, DomainTraining, Neck, Outputs, Weights, norms
 from worker.engine.methods.settling import Settled
 from worker.engine.methods.supervised import move
+from worker.engine.methods.worlds import World
 from worker.engine.task import Task, Trained
 
 BATCH = 64  # items whose statistics are taken together

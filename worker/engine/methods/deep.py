@@ -4,65 +4,31 @@ Labels of the target are never looked at. What is kept is the state with the bes
 honest source answers, so that a training that goes astray is cut back.
 """
 
-import copy
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from core.contract.errors import JobError
 from core.contract.methods.deep import Aligned, DeepAdaptation
 from core.contract.reports import CurvePoint
 from worker.engine import loop
-from worker.engine.backbones import Backbone
 from worker.engine.data import Items
-from worker.engine.feeds import Floats, Source, embed_all, feature_feed, source
+from worker.engine.feeds import Floats
 from worker.engine.heads import Head
-from worker.engine.loading import workers
 from worker.engine.loop import Feed, Outcome, Plan, Validation
-from worker.engine.memory import AtATime
 from worker.engine.methods.adapting import target_items
-from worker.engine.methods.domain_feeds import Kitchen, paired, repeated
+from worker.engine.methods.domain_feeds import paired
 from worker.engine.methods.domain_score import unlabelled_loss
 from worker.engine.methods.domains import Alignment, DomainTraining, Neck, Weights
 from worker.engine.methods.network import mixed, repeatable
 from worker.engine.methods.settling import Facts, Settled, is_scratch, settle
 from worker.engine.methods.supervised import move
+from worker.engine.methods.worlds import Seen, World, world
 from worker.engine.task import Task, Trained
 
-SCORED = 2000  # items of a domain on which a network in training is scored
 WARMUP = 0.1  # share of the steps with a rising rate
-
-
-@dataclass(frozen=True)
-class Seen:
-    """Embeddings by the network as it is now."""
-
-    own: Floats
-    """Of source items that are learnt from, or some of them (n, D)."""
-    validation: Floats
-    """Of the source's validation items, or the first of them (v, D)."""
-    target: Floats
-    """Of target items, or some of them (m, D)."""
-
-
-class World(Protocol):
-    """Both domains as a training sees them: features that never change, or inputs of a network that does."""
-
-    @property
-    def backbone(self) -> Backbone | None:
-        """What is trained; None where it is features."""
-
-    def feeds(self, steps: int) -> tuple[Feed, Feed]:
-        """Batches of the source and of the target, so many an epoch."""
-
-    def embed(self) -> Seen:
-        """Both domains by the network as it is now."""
 
 
 Make = Callable[[World, Neck, Settled], DomainTraining]
@@ -89,13 +55,11 @@ def adapt(task: Task, make: Make, join: Join = lambda one, other, _options: pair
     options = settle(task.options, _facts(task, target))
     resolved = task.options.model_dump(mode="json") | options.model_dump(mode="json")
     task.sink("resolved", {"method": resolved})
-    with repeatable(task.seed, task.device), _world(task, options, target) as world:
-        width = task.base.identity.card.width
-        neck = Neck(width, options.bottleneck, task.data.outputs)
-        method = make(world, neck, options)
+    with repeatable(task.seed, task.device), world(task, options, target) as both:
+        method = make(both, both.neck(options.bottleneck, task.data.outputs), options)
         move(method.module, task.device)
-        outcome = _train(task, options, world, method, join)
-        trained = _trained(task, method, world, outcome)
+        outcome = _train(task, options, both, method, join)
+        trained = _trained(task, method, both, outcome)
     if trained.backbone is not None:
         move(trained.backbone.module, torch.device("cpu"))
         trained.backbone.module.eval()
@@ -112,104 +76,6 @@ def _facts(task: Task, target: Items) -> Facts:
         source=len(data.train),
         target=len(target),
         classes=data.outputs,
-    )
-
-
-@contextmanager
-def _world(task: Task, options: Settled, target: Items) -> Iterator[World]:
-    if options.freeze == "all":
-        yield _Features(task, options, target)
-        return
-    with workers(task.threads, "augment") as pool:
-        yield _Network(task, options, target, pool)
-
-
-class _Features:
-    """Cached features of the frozen base model."""
-
-    backbone = None
-
-    def __init__(self, task: Task, options: Settled, target: Items) -> None:
-        self._task, self._options = task, options
-        self._labels = task.data.train.labels
-        parts = (task.data.train, task.data.validation, target)
-        self._seen = Seen(*(self._of(items) for items in parts))
-
-    def _of(self, items: Items) -> Floats:
-        if len(items) == 0:
-            return np.empty((0, self._task.base.identity.card.width), dtype=np.float32)
-        return _finite(self._task.features(items))
-
-    def feeds(self, steps: int) -> tuple[Feed, Feed]:
-        """Batches of features."""
-        nothing = np.full(len(self._seen.target), -1)
-        return self._feed(self._seen.own, self._labels, 0, steps), self._feed(self._seen.target, nothing, 1, steps)
-
-    def _feed(self, features: Floats, labels: NDArray[np.int64], domain: int, steps: int) -> Feed:
-        task, size = self._task, self._options.batch_size
-        order = repeated(len(features), size, steps, (task.seed, domain))
-        return feature_feed(features, labels, batch_size=size, seed=task.seed, device=task.device, order=order)
-
-    def embed(self) -> Seen:
-        """The features."""
-        return self._seen
-
-
-class _Network:
-    """A network that learns, and the items as they are put into it."""
-
-    def __init__(self, task: Task, options: Settled, target: Items, pool: ThreadPoolExecutor) -> None:
-        self.backbone = copy.deepcopy(task.base.backbone())  # others may still want the frozen one
-        self._task, self._pool, self._target = task, pool, target
-        self._kitchen = Kitchen(
-            self.backbone, options, task.seed, task.device, pool, task.threads + 1, task.wishes.check
-        )
-        self._autocast = mixed(task.device) if options.mixed_precision else None
-        self._sizes = AtATime(task.device)
-        rng = task.rng()
-        parts = (_some(task.data.train, rng), _some(task.data.validation, None), _some(target, rng))
-        self._scored = [source(items, self.backbone, share=0.05) for items in parts]
-
-    def feeds(self, steps: int) -> tuple[Feed, Feed]:
-        """Batches of inputs; the target's labels are hidden."""
-        hidden = replace(self._target, labels=np.full(len(self._target), -1))
-        return self._kitchen.feed(self._task.data.train, 0, steps), self._kitchen.feed(hidden, 1, steps)
-
-    def embed(self) -> Seen:
-        """Embeddings of at most so many items of each kind."""
-        return Seen(*(self._of(part) for part in self._scored))
-
-    def _of(self, part: Source) -> Floats:
-        if len(part.items) == 0:
-            return np.empty((0, self.backbone.card.width), dtype=np.float32)
-        found = embed_all(
-            self.backbone.module,
-            part,
-            device=self._task.device,
-            pool=self._pool,
-            autocast=self._autocast,
-            check=self._task.wishes.check,
-            sizes=self._sizes,
-        )
-        return _finite(found)
-
-
-def _some(items: Items, rng: np.random.Generator | None) -> Items:
-    """The first items, or, with a generator, any; not more than are scored."""
-    if len(items) <= SCORED:
-        return items
-    chosen = np.arange(SCORED) if rng is None else np.sort(rng.permutation(len(items))[:SCORED])
-    return replace(items, indices=items.indices[chosen], labels=items.labels[chosen])
-
-
-def _finite(features: Floats) -> Floats:
-    if np.isfinite(features).all():
-        return features
-    raise JobError(
-        "Some of the network's embeddings are not finite.",
-        code="non_finite_loss",
-        param="method",
-        hint="Lower `head_lr` and `backbone_lr`.",
     )
 
 
@@ -300,8 +166,14 @@ def _trained(task: Task, method: DomainTraining, world: World, outcome: Outcome)
     found, data = _answers(method, world.embed(), task.device), task.data
     known = np.full((len(data.train) + len(data.validation), data.outputs), np.nan, dtype=np.float32)
     known[len(data.train) : len(data.train) + len(found.validation)] = found.validation
-    on_source = None if method.batch_norm == "shared" else found.on_source
-    return Trained(data, found.head, world.backbone, out_of_fold=known, curve=outcome.curve, on_source=on_source)
+    return Trained(
+        data.merged(),
+        world.served(found.head),
+        world.backbone,
+        out_of_fold=known,
+        curve=outcome.curve,
+        on_source=None if method.batch_norm == "shared" else world.served(found.on_source),
+    )
 
 
 def _story(outcome: Outcome, options: Settled) -> list[str]:

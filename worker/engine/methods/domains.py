@@ -17,7 +17,7 @@ from core.contract.methods.deep import BatchNorm
 from worker.engine.backbones import Backbone
 from worker.engine.heads import Head
 from worker.engine.loop import Batch
-from worker.engine.stages import Affine, Relu, Unit, array
+from worker.engine.stages import Affine, Relu, Stage, Unit, array
 
 
 class Outputs(NamedTuple):
@@ -45,10 +45,11 @@ class Alignment(nn.Module):
 
 
 class Neck(nn.Module):
-    """Rows of length one, linear, BatchNorm, ReLU (the bottleneck), then the linear classifier."""
+    """Rows of length one where wanted, linear, BatchNorm, ReLU (the bottleneck), then the linear classifier."""
 
-    def __init__(self, width: int, hidden: int, classes: int) -> None:
+    def __init__(self, width: int, hidden: int, classes: int, *, unit: bool) -> None:
         super().__init__()
+        self.unit = unit
         self.linear = nn.Linear(width, hidden)
         self.norm = nn.BatchNorm1d(hidden)
         self.classifier = nn.Linear(hidden, classes)
@@ -59,7 +60,7 @@ class Neck(nn.Module):
         return Outputs(embedding, hidden, self.classifier(hidden))
 
     def _mixed(self, embedding: Tensor) -> Tensor:
-        mixed: Tensor = self.linear(nn.functional.normalize(embedding, dim=1))
+        mixed: Tensor = self.linear(nn.functional.normalize(embedding, dim=1) if self.unit else embedding)
         return mixed
 
     @torch.no_grad()
@@ -79,7 +80,8 @@ class Neck(nn.Module):
         scale = self.norm.weight / torch.sqrt(self.norm.running_var + self.norm.eps)
         bias = (self.linear.bias - self.norm.running_mean) * scale + self.norm.bias
         affine = Affine(array(self.linear.weight * scale[:, None]), array(bias))
-        return Head(array(self.classifier.weight), array(self.classifier.bias), before=(Unit(), affine, Relu()))
+        before: tuple[Stage, ...] = (Unit(), affine, Relu()) if self.unit else (affine, Relu())
+        return Head(array(self.classifier.weight), array(self.classifier.bias), before=before)
 
 
 @dataclass(frozen=True)

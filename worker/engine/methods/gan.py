@@ -17,11 +17,11 @@ from core.contract.prepare import ImagePrepare
 from worker.engine.backbones import Base
 from worker.engine.loop import Batch
 from worker.engine.methods import deep, settling
-from worker.engine.methods.deep import World
 from worker.engine.methods.domains import DomainTraining, Neck, Weights, unmoved
 from worker.engine.methods.generators import FeatureCritic, FeatureGenerator, PixelCritic, PixelGenerator, scaled
 from worker.engine.methods.maths.alignment import ramp
 from worker.engine.methods.settling import SMALL, Settled
+from worker.engine.methods.worlds import World
 from worker.engine.task import Task, Trained
 
 PENALTY = 1.0  # on the critic's slope at real items (R1: Mescheder, Geiger, Nowozin, ICML 2018)
@@ -50,7 +50,7 @@ class GanTraining(DomainTraining):
         if self.pixels:
             own, real = batch.inputs
         else:
-            own, real = scaled(source.embedding), scaled(target.embedding)
+            own, real = (self._sized(side.embedding.detach()) for side in (source, target))
         truth = one_hot(batch.labels, source.logits.shape[1]).to(own.dtype)
         guess = torch.softmax(target.logits.detach().float(), dim=1)
         made = self.generator(own, truth)
@@ -59,6 +59,9 @@ class GanTraining(DomainTraining):
         said = cross_entropy(answer, batch.labels, label_smoothing=smoothing)
         weight = self.weights.alignment * ramp(self.progress)
         return losses | {"generated": weight * said} | self._contest(real, guess, made, truth)
+
+    def _sized(self, embedding: Tensor) -> Tensor:
+        return scaled(embedding) if self.neck.unit else embedding.float()
 
     def _contest(self, real: Tensor, guess: Tensor, made: Tensor, truth: Tensor) -> dict[str, Tensor]:
         """Goodfellow et al., NIPS 2014, with the generator's loss that does not saturate."""

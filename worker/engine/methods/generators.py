@@ -1,7 +1,7 @@
 """Small generators of target-like items, and critics that tell them from real ones, both knowing the class.
 
-In feature space items are embeddings of length sqrt(D), so that their figures are about 1; in pixel space they are
-images as the network takes them.
+In feature space items are embeddings whose figures are about 1; in pixel space they are images as the network takes
+them.
 """
 
 from itertools import pairwise
@@ -109,6 +109,6 @@ def judged(inner: Tensor, real: Tensor, classes: Tensor) -> Tensor:
 
 
 def scaled(embedding: Tensor) -> Tensor:
-    """Embeddings (n, D) at length sqrt(D), without a way back for gradients."""
-    found: Tensor = normalize(embedding.detach().float(), dim=1) * embedding.shape[1] ** 0.5
+    """Embeddings (n, D) at length sqrt(D)."""
+    found: Tensor = normalize(embedding.float(), dim=1) * embedding.shape[1] ** 0.5
     return found

@@ -12,7 +12,7 @@ from worker.engine.backbones import Base
 FEW = 1000  # items of a domain below which the statistics of its batches are poor ones
 SMALL = 64  # pixels up to which a picture is a small one
 SMALL_BATCH = 32
-STEPS = {"frozen": 600, "network": 1000, "scratch": 1200}  # of gradient descent, as many as usually suffice
+STEPS = {"frozen": 600, "network": 1000, "scratch": 320}  # of gradient descent, as many as usually suffice
 PART = 0.25  # of the epochs learn from the source alone
 
 
@@ -45,9 +45,10 @@ class Facts:
 
 
 def is_scratch(options: DeepAdaptation, base: Base) -> bool:
-    """Whether there is nothing that the base model knows already."""
+    """Whether there is nothing that the base model knows already; one for tables hands on its columns, at least."""
     identity = base.identity
-    return options.init == "scratch" or (identity.card.weights.source == "none" and len(identity.lineage) < 2)
+    bare = identity.card.weights.source == "none" and len(identity.lineage) < 2 and identity.card.modality == "image"
+    return options.init == "scratch" or bare
 
 
 def check(options: DeepAdaptation, base: Base) -> None:

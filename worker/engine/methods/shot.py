@@ -12,11 +12,11 @@ from core.contract.methods.shot import Shot as Options
 from worker.engine.feeds import Floats
 from worker.engine.loop import Batch, Feed
 from worker.engine.methods import deep
-from worker.engine.methods.deep import World
 from worker.engine.methods.domain_feeds import in_turn
 from worker.engine.methods.domains import DomainTraining, Neck, Weights
 from worker.engine.methods.maths.alignment import centroids, directions, uncertainty
 from worker.engine.methods.settling import Settled
+from worker.engine.methods.worlds import World
 from worker.engine.task import Task, Trained
 
 _EPOCH = -1  # none yet
