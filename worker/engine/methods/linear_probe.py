@@ -229,8 +229,10 @@ def _fit_ridge(data: _Data, penalty: float | str, _rng: np.random.Generator, con
             found = data.score(held_out - threshold)
             loss = float(np.average(((held_out - targets) ** 2).sum(axis=1), weights=data.importance))
             curve.append(Validation(loss, found, problem).point(math.log10(candidate)))
-            if best is None or (-found, loss) < best[0]:
-                best = (-found, loss), float(candidate), held_out - threshold
+            # Where some items count for many, few others tell by how many are right.
+            rank = (-found, loss) if data.importance is None else (loss, -found)
+            if best is None or rank < best[0]:
+                best = rank, float(candidate), held_out - threshold
         control.progress(len(curve) / len(grid))
         if control.stop():
             break

@@ -5,7 +5,6 @@ source's become weights there, and the probe is fitted on all D features, as `li
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from core.contract.datasets import Modality
 from core.contract.methods import LinearProbe
 from core.contract.methods.reweighting import Reweighting
-from worker.engine.heads import Head
 from worker.engine.methods import linear_probe
 from worker.engine.methods.adapting import Adapted, Domains
 from worker.engine.methods.maths.kernels import kernel_map, pick_landmarks
@@ -37,8 +35,12 @@ def fit(
 ) -> Adapted:
     """On arrays."""
     weighing, trust = _weighing(found, options, weigh, rng, modality)
-    head = _plain(found, rng, modality).head if weighing.uniform else _probe(found, weighing, trust, rng, modality)
-    return Adapted(head, options=_figures(weighing, trust), notes=_story(weighing, trust))
+    # Where weights cannot bring the domains together they only make items scarce. Even weights are the plain probe.
+    importance = None if weighing.uniform else 1 + trust * (weighing.weights - 1)
+    fitted = linear_probe.fit(
+        found.xs, found.ys, found.classes, LinearProbe(), rng=rng, modality=modality, importance=importance
+    )
+    return Adapted(fitted.head, options=_figures(weighing, trust), notes=_story(weighing, trust))
 
 
 def _weighing(
@@ -64,27 +66,6 @@ def through_kernel(source: Array, target: Array, rng: np.random.Generator) -> tu
     landmarks = pick_landmarks(source, target, min(_LANDMARKS, len(source) + len(target)), rng)
     kernel = kernel_map(landmarks, median_gamma(source, target, rng))
     return kernel(source), kernel(target)
-
-
-def _plain(found: Domains, rng: np.random.Generator, modality: Modality) -> linear_probe.Fitted:
-    return linear_probe.fit(found.xs, found.ys, found.classes, LinearProbe(), rng=rng, modality=modality)
-
-
-def _probe(found: Domains, weighing: Weighing, trust: float, rng: np.random.Generator, modality: Modality) -> Head:
-    """A probe on weighted items; weights are trusted as far as they bring the domains together.
-
-    Where they cannot, they only make items scarce. Scarce items tell penalties apart badly by how many are right, so
-    the penalty of the least weighted loss is taken.
-    """
-    weights = 1 + trust * (weighing.weights - 1)
-    fit_with = partial(
-        linear_probe.fit, found.xs, found.ys, found.classes, rng=rng, modality=modality, importance=weights
-    )
-    first = fit_with(LinearProbe())
-    losses = {point.x: point.validation_loss for point in first.curve if point.validation_loss is not None}
-    if not losses:
-        return first.head
-    return fit_with(LinearProbe(regularisation=10 ** min(losses, key=losses.__getitem__))).head
 
 
 def _figures(weighing: Weighing, trust: float) -> dict[str, object]:

@@ -41,13 +41,14 @@ def decompose(x: NDArray[np.floating], targets: NDArray[np.floating], weights: A
 
     Centring leaves the intercept unpenalised.
     """
-    x = np.asarray(x, dtype=np.float64)
+    x = np.array(x, dtype=np.float64)  # a copy of our own, changed in place: copies of copies would be the peak
     n, width = x.shape
     weights = np.ones(n) if weights is None else weights * (n / weights.sum())
     centre = weights @ x / n
     target_centre = weights @ targets / n
     root = np.sqrt(weights)[:, None]
-    x = root * (x - centre)
+    x -= centre
+    x *= root
     if n <= width:
         spectrum, u = np.linalg.eigh(x @ x.T)
         kept = spectrum > _floor(spectrum)
