@@ -13,7 +13,8 @@ from worker.engine.methods.adapting import Domains
 from worker.engine.methods.maths import pseudo_labels as maths
 from worker.engine.methods.maths.pseudo_labels import Prototypes, Selective
 
-Floats, Ints = NDArray[np.float32], NDArray[np.int64]
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
 CLASSES, WIDTH = 4, 40
 
 
@@ -30,9 +31,9 @@ def domains(seed: int = 0, *, per_class: int = 30) -> tuple[Floats, Ints, Floats
     return xs.astype(np.float32), y, xt.astype(np.float32), y
 
 
-def source_only(xs: NDArray[np.float32], ys: NDArray[np.int64], xt: NDArray[np.float32]) -> NDArray[np.int64]:
+def source_only(xs: Floats, ys: Ints, xt: Floats) -> Ints:
     means = np.stack([xs[ys == c].mean(axis=0) for c in range(CLASSES)])
-    return np.square(xt[:, None] - means).sum(axis=2).argmin(axis=1)
+    return np.asarray(np.square(xt[:, None] - means).sum(axis=2).argmin(axis=1))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -116,7 +117,7 @@ def test_without_rounds_prototypes_are_the_class_means_about_each_domains_mean()
     def rows(x: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.array([row / np.linalg.norm(row) for row in x])
 
-    a, b = (rows(rows(x) - rows(x).mean(axis=0)) for x in (xs, xt))
+    a, b = (rows(rows(x) - rows(x).mean(axis=0)) for x in (xs.astype(float), xt.astype(float)))
     means = rows(np.stack([a[ys == c].mean(axis=0) for c in range(CLASSES)]))
     guessed = maths.prototypes(xs, ys, xt, CLASSES, Prototypes(rounds=0))
     assert np.allclose(guessed.target(xt), 10 * b @ means.T, atol=1e-4)

@@ -73,52 +73,83 @@ class Measures:
 
 def measure(evidence: Evidence, rng: np.random.Generator) -> Measures:
     """Of at most a thousand items of each domain, drawn by `rng`."""
-    n, m = (_drawn(len(x), rng) for x in (evidence.xs, evidence.xt))
-    classes = evidence.target_after.shape[1]
-    zs, zt = validators.centred(evidence.xs[n]), validators.centred(evidence.xt[m])
-    ys = evidence.ys[n]
-    weights = validators.domain_weights(zs, zt)
-    finite = np.isfinite(evidence.source_before[n]) & np.isfinite(evidence.source_after[n])
-    known = np.asarray(finite.all(axis=1))
+    return Ground.of(evidence, rng).measure(evidence)
 
-    def answers(source: NDArray[np.float32], target: NDArray[np.float32]) -> Answers:
-        labels = validators.predicted(target[m])
-        honest = np.where(known[:, None], source[n], np.nan)
+
+@dataclass(frozen=True)
+class Ground:
+    """What is the same for all classifiers that are held against one source-only classifier."""
+
+    rng: np.random.Generator
+    source: NDArray[np.int64]
+    """Places of the source items that are looked at (n,)."""
+    target: NDArray[np.int64]
+    zs: Array
+    ys: NDArray[np.int64]
+    zt: Array
+    weights: validators.DomainWeights
+    shift: Shift
+    source_neighbours: float
+
+    @classmethod
+    def of(cls, evidence: Evidence, rng: np.random.Generator) -> "Ground":
+        """Of the items alone."""
+        n, m = (_drawn(len(x), rng) for x in (evidence.xs, evidence.xt))
+        xs, xt = (x.astype(np.float64) for x in (evidence.xs[n], evidence.xt[m]))
+        zs, zt, ys = validators.centred(xs), validators.centred(xt), evidence.ys[n]
+        weights = validators.domain_weights(zs, zt)
+        apart = _shift(validators.rows(xs), validators.rows(xt), rng)
+        order = validators.neighbour_agreement(zs, ys, evidence.target_after.shape[1])
+        return cls(rng, n, m, zs, ys, zt, weights, apart, order)
+
+    def measure(self, evidence: Evidence) -> Measures:
+        """Of two classifiers on these items."""
+        classes = evidence.target_after.shape[1]
+        finite = np.isfinite(evidence.source_before[self.source]) & np.isfinite(evidence.source_after[self.source])
+        known = np.asarray(finite.all(axis=1))
+        before, after = (
+            self._answers(np.where(known[:, None], source[self.source], np.nan), target[self.target])
+            for source, target in (
+                (evidence.source_before, evidence.target_before),
+                (evidence.source_after, evidence.target_after),
+            )
+        )
+        found = validators.histogram(before.labels, classes)
+        return Measures(
+            classes,
+            before,
+            after,
+            self.shift,
+            self._inner(evidence),
+            self.weights.effective,
+            validators.agreement(before.labels, after.labels),
+            validators.beyond_chance(before.labels, after.labels, classes),
+            self.source_neighbours,
+            [int(c) for c in validators.lost_classes(after.labels, classes) if found[c] > 0.02],
+        )
+
+    def _answers(self, source: NDArray[np.float32], target: NDArray[np.float32]) -> Answers:
+        labels, classes = validators.predicted(target), target.shape[1]
         return Answers(
             labels,
             validators.evenness(labels, classes),
-            validators.nearest_mean_agreement(zt, labels, classes),
-            validators.neighbour_agreement(zt, labels, classes),
-            validators.kinship(zs, ys, zt, labels, classes),
-            validators.accuracy(honest, ys),
-            validators.weighted_risk(honest, ys, weights.weights),
+            validators.nearest_mean_agreement(self.zt, labels, classes),
+            validators.neighbour_agreement(self.zt, labels, classes),
+            validators.kinship(self.zs, self.ys, self.zt, labels, classes),
+            validators.accuracy(source, self.ys),
+            validators.weighted_risk(source, self.ys, self.weights.weights),
         )
 
-    before = answers(evidence.source_before, evidence.target_before)
-    after = answers(evidence.source_after, evidence.target_after)
-    found = validators.histogram(before.labels, classes)
-    return Measures(
-        classes,
-        before,
-        after,
-        _shift(validators.rows(evidence.xs[n].astype(float)), validators.rows(evidence.xt[m].astype(float)), rng),
-        _inner(evidence, n, m, rng),
-        weights.effective,
-        validators.agreement(before.labels, after.labels),
-        validators.beyond_chance(before.labels, after.labels, classes),
-        validators.neighbour_agreement(zs, ys, classes),
-        [int(c) for c in validators.lost_classes(after.labels, classes) if found[c] > 0.02],
-    )
+    def _inner(self, evidence: Evidence) -> Shift | None:
+        inner = evidence.source_inner, evidence.target_inner
+        if inner[0] is None or inner[1] is None:
+            return None
+        zs, zt = (z.astype(np.float64) for z in (inner[0][self.source], inner[1][self.target]))
+        return _shift(zs, zt, self.rng)
 
 
 def _drawn(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return np.sort(rng.permutation(count)[:_ROWS])
-
-
-def _inner(evidence: Evidence, n: NDArray[np.int64], m: NDArray[np.int64], rng: np.random.Generator) -> Shift | None:
-    if evidence.source_inner is None or evidence.target_inner is None:
-        return None
-    return _shift(evidence.source_inner[n].astype(float), evidence.target_inner[m].astype(float), rng)
 
 
 def _shift(zs: Array, zt: Array, rng: np.random.Generator) -> Shift:

@@ -5,6 +5,7 @@ n source items, m target items, D features, K axes, C classes. Each domain is mo
 methods end as heads on the raw embedding, one for either domain, so that items nobody has seen get answers, too.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,20 +65,42 @@ def selective(xs: Floats, ys: Ints, xt: Floats, classes: int, options: Selective
     features of images and texts; columns are standardised otherwise. The projection is a shrunk linear discriminant
     analysis of the source and the trusted target items. Nothing is random: clusters begin at the class means.
     """
-    a, b = _Front.of(xs, unit), _Front.of(xt, unit)
-    zs, zt = a(xs), b(xt)
-    axes = principal_axes(np.vstack([zs, zt]), options.axes)
-    zs, zt = _scaled(zs @ axes, unit), _scaled(zt @ axes, unit)
-    guesses, trusted = np.zeros(len(zt), dtype=np.int64), np.zeros(len(zt), dtype=bool)
-    fitted = _Discriminant.fit(zs, ys, classes, options.shrinkage)
+    return selective_by(xs, ys, xt, classes, [options], unit=unit)[0]
+
+
+def selective_by(
+    xs: Floats, ys: Ints, xt: Floats, classes: int, several: Sequence[Selective], *, unit: bool = True
+) -> list[Guessed]:
+    """The same with several options, for which the principal axes are found once."""
+    fronts = _Front.of(xs, unit), _Front.of(xt, unit)
+    zs, zt = fronts[0](xs), fronts[1](xt)
+    axes = principal_axes(np.vstack([zs, zt]), max(options.axes for options in several))
+    domains = _Domains(zs @ axes, ys, zt @ axes, classes)
+    return [_selective(domains, options, fronts, axes[:, : options.axes]) for options in several]
+
+
+@dataclass(frozen=True)
+class _Domains:
+    """Both on their principal axes: (n, K) and (m, K), with the source's classes (n,)."""
+
+    zs: Array
+    ys: Ints
+    zt: Array
+    classes: int
+
+
+def _selective(found: _Domains, options: Selective, fronts: tuple["_Front", "_Front"], axes: Array) -> Guessed:
+    unit, keep = fronts[0].unit, axes.shape[1]
+    zs, zt = _scaled(found.zs[:, :keep], unit), _scaled(found.zt[:, :keep], unit)
+    fitted = _Discriminant.fit(zs, found.ys, found.classes, options.shrinkage)
     for step in range(1, options.rounds + 1):
         odds = fitted.probable(zt, options.clusters)
         guesses = odds.argmax(axis=1)
         trusted = surest(guesses, odds.max(axis=1), step / options.rounds)
-        known, labels = np.vstack([zs, zt[trusted]]), np.concatenate([ys, guesses[trusted]])
-        fitted = _Discriminant.fit(known, labels, classes, options.shrinkage)
-    guesses = fitted.scores(zt).argmax(axis=1)
-    return Guessed(fitted.head(b, axes), fitted.head(a, axes), guesses)
+        known, labels = np.vstack([zs, zt[trusted]]), np.concatenate([found.ys, guesses[trusted]])
+        fitted = _Discriminant.fit(known, labels, found.classes, options.shrinkage)
+    own, other = (fitted.head(front, axes) for front in (fronts[1], fronts[0]))
+    return Guessed(own, other, fitted.scores(zt).argmax(axis=1))
 
 
 def prototypes(xs: Floats, ys: Ints, xt: Floats, classes: int, options: Prototypes, *, unit: bool = True) -> Guessed:
