@@ -105,6 +105,15 @@ def test_something_must_be_left_to_measure_on(client: TestClient, store: Store) 
     assert _post(client, source=unmeasured, target=flat, evaluation=labelled).status_code == 201
 
 
+def test_a_shift_is_measured_between_items_without_labels(client: TestClient, store: Store) -> None:
+    source, target = (add_dataset(store, classes=(), per_class=12) for _ in range(2))
+    method = {"name": "domain_shift"}
+    assert _post(client, source=source, target=target, method=method).status_code == 201
+    _refused(_post(client, source=source, target=target), 409, "labels_required", "source")
+    body = {"source": source, "target": target, "method": method, "evaluation": add_dataset(store)}
+    _refused(_post(client, **body), 422, "not_applicable", "evaluation")
+
+
 def test_few_labels_have_to_be_there(client: TestClient, store: Store) -> None:
     source, flat = add_dataset(store, per_class=6), add_dataset(store, classes=(), per_class=12)
     assert _post(client, source=source, target=flat).status_code == 201

@@ -309,6 +309,10 @@ def test_a_job_measures_the_shift_and_makes_no_model(tmp_path) -> None:
     assert (found.kind, found.target_items) == ("general", 90)
     assert [row.name for row in found.classes] == ["x", "y", "z"]
     assert shop.said("metric")[-1]["a_distance"] == found.tests[1].effect
+    plain = table(shop.root, _rows(80, 0.0, 3)[0], [None] * 80, KINDS, seed=3)
+    found = shop.run(DomainShift(permutations=100), plain, target=target, base_model="tabular_mlp").report.shift
+    assert found is not None
+    assert (found.kind, found.labels, found.classes, found.source_items) == ("general", None, [], 80)
     with pytest.raises(JobError) as caught:
         shop.run(DomainShift(), source, base_model="tabular_mlp")
     assert caught.value.code == "target_required"

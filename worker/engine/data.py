@@ -14,7 +14,7 @@ from worker.engine import problems
 from worker.engine.datasets import Collection, Items, Role, listed, mapping
 from worker.engine.door import DataRef, Inputs
 from worker.engine.problems import Targets, TargetScale
-from worker.engine.targets import divide
+from worker.engine.targets import UNKNOWN, divide
 
 __all__ = ["Collection", "Items", "JobData", "class_counts", "read", "select"]
 
@@ -74,24 +74,33 @@ _PLACES: dict[Role, EvaluatedOn] = {
 
 
 def read(
-    inputs: Inputs, *, measured: bool = True, target_labels: TargetLabels = "evaluation", seed: int = 0
+    inputs: Inputs,
+    *,
+    measured: bool = True,
+    labelled: bool = True,
+    target_labels: TargetLabels = "evaluation",
+    seed: int = 0,
 ) -> JobData:
     """Read and check the data sets.
 
     Without an evaluation data set the source's splits are used as they are. With one, all its items are held out; with
     a labelled target those of its items that nothing is chosen by; the source's test split then is trained on, too.
-    Where nothing is `measured`, held-out items may be missing. Raises `JobError`: `labels_required`,
+    Where nothing is `measured`, held-out items may be missing; where it need not be `labelled`, a source without labels
+    is all training items. Raises `JobError`: `labels_required`,
     `too_few_classes`, `no_training_items`, `class_without_items`, `constant_target`, `classes_differ`,
     `label_space_open`, `problems_differ`, `no_held_out_items`.
     """
     collections = [_open(inputs.source, "source")]
     try:
-        _labelled(collections[0])
+        alone = not labelled and not collections[0].manifest.labelled
+        if not alone:
+            _labelled(collections[0])
         for ref, role in ((inputs.target, _TARGET), (inputs.evaluation, _EVALUATION)):
             if ref is not None:
                 collections.append(_open(ref, role))
-        data = _split(collections, target_labels, seed)
-        _check(data, measured)
+        data = _unlabelled(collections) if alone else _split(collections, target_labels, seed)
+        if not alone:
+            _check(data, measured)
     except BaseException:
         for collection in collections:
             collection.reader.close()
@@ -168,6 +177,18 @@ def _split(collections: list[Collection], target_labels: TargetLabels, seed: int
         scale=scale,
         target=None if target is None else target.items,
     )
+
+
+def _unlabelled(collections: list[Collection]) -> JobData:
+    """Items alone: no classes, nothing to validate or to measure on."""
+    source = collections[0]
+    found = {one.role: _items(one, len(one.manifest.items)) for one in collections}
+    none = _items(source, 0)
+    return JobData([], found["source"], none, none, collections, target=found.get("target"))
+
+
+def _items(collection: Collection, count: int) -> Items:
+    return Items(collection, np.arange(count), np.full(count, UNKNOWN))
 
 
 def _scale(source: Collection, training: tuple[Split, ...]) -> TargetScale:

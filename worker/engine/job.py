@@ -46,7 +46,13 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
         threads = devices.use_threads(places.threads)
         device = devices.choose(places.device)
         cache = CacheFolder(places.cache, places.cache_bytes, features=places.features)
-        data = read(inputs, measured=spec.method.makes_model, target_labels=spec.target_labels, seed=spec.seed)
+        data = read(
+            inputs,
+            measured=spec.method.makes_model,
+            labelled=spec.method.needs_labels,
+            target_labels=spec.target_labels,
+            seed=spec.seed,
+        )
         base = open_job_base(spec, inputs, places, cache, data)
         target = _open_target_base(spec, places, cache, data, base)
         note.text = _told(data)

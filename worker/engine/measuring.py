@@ -61,7 +61,13 @@ def measure(spec: JobSpec, inputs: Inputs, places: Places, *, should_stop: Shoul
     with steps.step("prepare"):
         threads, device = devices.use_threads(places.threads), devices.choose(places.device)
         cache = CacheFolder(places.cache, places.cache_bytes, features=places.features)
-        data = read(inputs, measured=spec.method.makes_model, target_labels=spec.target_labels, seed=spec.seed)
+        data = read(
+            inputs,
+            measured=spec.method.makes_model,
+            labelled=spec.method.needs_labels,
+            target_labels=spec.target_labels,
+            seed=spec.seed,
+        )
         base = open_job_base(spec, inputs, places, cache, data)
     try:
         costs.opened(base, data, cache, device, threads)

@@ -23,6 +23,7 @@ class DomainShift(MethodOptions):
         "Lipton, Wang, Smola: Detecting and Correcting for Label Shift with Black Box Predictors. ICML 2018"
     )
     makes_model: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = False
     adapts: ClassVar[bool] = True
     label_spaces: ClassVar[tuple[LabelSpace, ...]] = ("closed", "partial")
 

@@ -1,8 +1,9 @@
 """`domain_shift`: how far the target lies from the source, of which kind the shift is, and what fits it.
 
 Gretton et al., JMLR 2012 (MMD); Lopez-Paz, Oquab, ICLR 2017 (classifier two-sample test); Lipton, Wang, Smola, ICML
-2018 (class shares). On the frozen base model's features (n, D) of all labelled source items and (m, D) of the target's,
-whose labels are not looked at. It makes a report and no model.
+2018 (class shares). On the frozen base model's features (n, D) of the source's training items and (m, D) of the
+target's, whose labels are not looked at; without labels of the source nothing is told of classes. It makes a report
+and no model.
 """
 
 from core.contract.methods import DomainShift
@@ -19,7 +20,7 @@ def run(task: Task) -> Finding:
     settings = Settings(options.max_items, options.permutations, options.level)
     sides = Sides(
         xs=both.xs,
-        ys=both.ys if data.problem == "classification" else None,
+        ys=both.ys if data.problem == "classification" and data.classes else None,
         xt=both.xt,
         classes=data.classes,
         source_names=both.source_names,
