@@ -23,7 +23,7 @@ class Jda(AligningOptions):
     shifts: ClassVar[tuple[Shift, ...]] = ("covariate", "conditional", "general")
 
     name: Literal["jda"] = "jda"
-    axes: int = Field(default=100, ge=1, le=1000, description="Axes that are kept.")
+    axes: int = Field(default=30, ge=1, le=1000, description="Axes that are kept.")
     regularisation: float = Field(
         default=1.0, gt=0, le=1e6, description="Weight of the projection's own size (lambda)."
     )

@@ -48,3 +48,10 @@ class KernelCca(AligningOptions):
         description="Items of each domain that stand for all in the Gaussian kernel (Nystrom). They become part of the "
         "model.",
     )
+    rounds: int = Field(
+        default=5,
+        ge=0,
+        le=100,
+        description="Rounds in which target items without a pair are learnt from by their guessed class: in round t "
+        "the surest t / rounds of each class; 0 leaves them out.",
+    )

@@ -24,13 +24,13 @@ class SinkhornOt(AligningOptions):
 
     name: Literal["sinkhorn_ot"] = "sinkhorn_ot"
     regularisation: float = Field(
-        default=0.05,
+        default=0.01,
         gt=0,
         le=10,
         description="Weight of the plan's entropy, in units of the median cost; raised where no plan can be found.",
     )
     class_penalty: float = Field(
-        default=0.1,
+        default=0.01,
         ge=0,
         le=10,
         description="How much it costs that items of different classes share a target item; 0 leaves classes out.",

@@ -22,3 +22,8 @@ class SubspaceAlignment(AligningOptions):
 
     name: Literal["subspace_alignment"] = "subspace_alignment"
     axes: int = Field(default=80, ge=1, le=2048, description="Principal axes of each domain; fewer if it has fewer.")
+    classifier: Literal["auto", "linear", "nearest"] = Field(
+        default="auto",
+        description="What is trained on the source's turned axes. `nearest`: the nearest item; `linear`: a linear "
+        "probe, which is sure of axes that the domains do not share. `auto`: nearest.",
+    )

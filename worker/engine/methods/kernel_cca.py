@@ -2,8 +2,9 @@
 
 Hardoon, Szedmak, Shawe-Taylor: Canonical correlation analysis: an overview with application to learning methods, Neural
 Computation 2004. Source (n, D) and target (m, E) are brought to K canonical axes, each by a kernel of its own. The
-classifier learns from all source items, and from paired target items, whose class their partner tells. Whatever is
-left to choose is chosen on pairs that were left out; no target label has a part in it.
+classifier learns from all source items, from paired target items, whose class their partner tells, and in the end from
+the other target items, whose class it guesses itself, the surest first. Whatever is left to choose is chosen on pairs
+that were left out; no target label has a part in it.
 """
 
 from collections import Counter
@@ -21,6 +22,7 @@ from worker.engine.methods.adapting import Adapted, Domains, adapt
 from worker.engine.methods.aligning import behind, classifier, lengths, through
 from worker.engine.methods.maths import cca
 from worker.engine.methods.maths.folds import stratified_folds
+from worker.engine.methods.maths.pseudo_labels import surest
 from worker.engine.metrics import softmax
 from worker.engine.stages import Stage
 from worker.engine.task import Task, Trained
@@ -60,7 +62,7 @@ def fit(
     data = _Views(through(found.xs, first[0]), found.ys, through(found.xt, first[1]), found.classes, rows)
     width = _width(data, options, rng)
     views = _views(data, options, width, rng)
-    made = _correlate(data, options, views, np.ones(len(rows), dtype=bool), rng)
+    made = _correlate(data, options, views, np.ones(len(rows), dtype=bool), rounds=options.rounds, rng=rng)
     source, target = ((*way, *stages) for way, stages in zip(first, (made.source, made.target), strict=True))
     return Adapted(
         behind(target, made.head),
@@ -110,14 +112,23 @@ def _correlate(
     options: KernelCca,
     views: tuple[cca.View, cca.View],
     known: NDArray[np.bool_],
+    *,
+    rounds: int,
     rng: np.random.Generator,
 ) -> _Made:
-    """With those of the pairs that are `known` (p,)."""
+    """With those of the pairs that are `known` (p,); target items without a pair are learnt from in `rounds`."""
     ours, theirs = data.pairs[known].T
     found = cca.correlate(*views, (ours, theirs), options.axes, options.regularisation)
-    items = np.concatenate([found.source(data.xs), found.target(data.xt[theirs])])
-    labels = np.concatenate([data.ys, data.ys[ours]])
+    target = found.target(data.xt)
+    items, labels = np.concatenate([found.source(data.xs), target[theirs]]), np.concatenate([data.ys, data.ys[ours]])
     head = classifier(items, labels, data.classes, options.classifier, rng)
+    others = np.delete(target, data.pairs[:, 1], axis=0)
+    for step in range(1, rounds + 1 if len(others) else 1):
+        odds = softmax(head(others.astype(np.float32)))
+        guesses = odds.argmax(axis=1)
+        trusted = surest(guesses, odds.max(axis=1), step / rounds)
+        more = np.concatenate([items, others[trusted]]), np.concatenate([labels, guesses[trusted]])
+        head = classifier(*more, data.classes, options.classifier, rng)
     return _Made(head, found.source.stages(), found.target.stages(), found.correlations)
 
 
@@ -143,7 +154,7 @@ def _likelihood(
     total = 0.0
     for number in range(_FOLDS):
         out = fold == number
-        made = _correlate(data, options, views, ~out, rng)
+        made = _correlate(data, options, views, ~out, rounds=0, rng=rng)
         logits = made.head(through(data.xt[data.pairs[out, 1]], made.target))
         total += float(np.log(softmax(logits)[np.arange(out.sum()), truth[out]] + 1e-9).sum())
     return total

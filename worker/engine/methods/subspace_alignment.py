@@ -28,5 +28,6 @@ def fit(found: Domains, options: SubspaceAlignment, rng: np.random.Generator, mo
     first = lengths(modality)
     maps = subspaces.subspace_alignment(through(found.xs, first), through(found.xt, first), options.axes)
     source, target = ((*first, side.stage(), Unit()) for side in maps)
-    head = classifier(through(found.xs, source), found.ys, found.classes, options.classifier, rng)
+    how = "nearest" if options.classifier == "auto" else options.classifier
+    head = classifier(through(found.xs, source), found.ys, found.classes, how, rng)
     return Adapted(behind(target, head), behind(source, head))
