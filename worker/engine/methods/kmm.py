@@ -1,8 +1,8 @@
 """`kmm`: source items weighed so that their mean in a kernel's space is the target's.
 
 Huang, Gretton, Borgwardt, Schoelkopf, Smola: Correcting Sample Selection Bias by Unlabeled Data, NeurIPS 2006.
-Source (n, r) and target (m, r) in their principal axes, through a Gaussian kernel of the median width on at most 1,000
-landmarks, give a quadratic problem in n weights.
+Source (n, r) and target (m, r) in their principal axes, through a Gaussian kernel of the median width (on 1,000
+landmarks where there are more than 4,000 source items), give a quadratic problem in n weights.
 """
 
 import numpy as np
@@ -35,7 +35,7 @@ def weigh(options: Kmm) -> reweighted.Weigh:
     """Ratios as the options want them."""
 
     def ratios(source: Array, target: Array, rng: np.random.Generator) -> Array:
-        phi, mean = kmm.embed(source, target, median_gamma(source, target, rng), rng)
-        return kmm.match(phi, mean, bound=options.bound, noise=options.noise)
+        problem = kmm.pose(source, target, median_gamma(source, target, rng), rng)
+        return kmm.match(problem, bound=options.bound, noise=options.noise)
 
     return ratios

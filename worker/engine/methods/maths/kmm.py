@@ -6,26 +6,50 @@ n source items, m target items, r axes, p columns of a map Phi with K = Phi Phi'
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worker.engine.methods.maths.kernels import kernel_map, pick_landmarks
+from worker.engine.methods.maths.reweighting import gaussian
 
 Array = NDArray[np.float64]
+EXACT = 4000
+"""Source items up to which the kernel is the whole one."""
 LANDMARKS = 1000
 _BLOCK = 4000
+_ROUNDS = 30
 
 
-def embed(source: Array, target: Array, gamma: float, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Phi (n, p) of source items (n, r), and the mean (p,) of the target's (m, r), for the kernel exp(-gamma d^2).
+@dataclass(frozen=True)
+class Problem:
+    """K, as what it makes of weights (n,), and kappa (n,)."""
 
-    On `LANDMARKS` items of both domains (Nystrom), on all where there are no more: then K is exact. So memory is n p
-    instead of n n (20,000 items: 160 MB instead of 3.2 GB), and a step of the solver costs n p.
+    product: Callable[[Array], Array]
+    kappa: Array
+
+
+def pose(source: Array, target: Array, gamma: float, rng: np.random.Generator) -> Problem:
+    """The problem of source (n, r) and target items (m, r) for the kernel exp(-gamma d^2).
+
+    Of more than `EXACT` source items the kernel is Nystrom's on `LANDMARKS` items of both domains, K = Phi Phi': memory
+    is n p then instead of n n (20,000 items: 160 MB instead of 3.2 GB), and a product costs n p.
     """
-    kernel = kernel_map(pick_landmarks(source, target, min(LANDMARKS, len(source) + len(target)), rng), gamma)
-    total = np.sum([kernel(target[at : at + _BLOCK]).sum(axis=0) for at in range(0, len(target), _BLOCK)], axis=0)
-    return kernel(source), total / len(target)
+    n, m = len(source), len(target)
+    if n <= EXACT:
+        kernel = gaussian(source, source, gamma)
+        total = np.sum([gaussian(source, rows, gamma).sum(axis=1) for rows in _blocks(target)], axis=0)
+        return Problem(lambda w: np.asarray(kernel @ w), n / m * total)
+    features = kernel_map(pick_landmarks(source, target, LANDMARKS, rng), gamma)
+    phi = features(source)
+    mean = np.sum([features(rows).sum(axis=0) for rows in _blocks(target)], axis=0) / m
+    return Problem(lambda w: np.asarray(phi @ (phi.T @ w)), n * (phi @ mean))
+
+
+def _blocks(items: Array) -> list[Array]:
+    return [items[at : at + _BLOCK] for at in range(0, len(items), _BLOCK)]
 
 
 def slack(n: int) -> float:
@@ -34,8 +58,7 @@ def slack(n: int) -> float:
 
 
 def match(
-    phi: Array,
-    mean: Array,
+    problem: Problem,
     *,
     bound: float = 1000.0,
     noise: float = 1.0,
@@ -43,7 +66,7 @@ def match(
     steps: int = 5000,
     tol: float = 1e-6,
 ) -> Array:
-    """Weights (n,) that solve the problem, with noise / 2 |w|^2 added, for Phi (n, p) and the target's mean (p,).
+    """Weights (n,) that solve the problem, with noise / 2 |w|^2 added.
 
     A weighted mean of a sample is off by about |w|^2 / n^2 in square, which is what `noise` = 1 stands for: without it
     (the paper's problem is `noise` = 0) a handful of items match the target better than chance would let the truth do.
@@ -51,19 +74,18 @@ def match(
     Accelerated projected gradient (Beck, Teboulle 2009) that starts afresh where it overshoots (O'Donoghue, Candes
     2015); ends when 25 steps lower the objective by less than `tol` of it.
     """
-    n = len(phi)
+    n = len(problem.kappa)
     eps = slack(n) if eps is None else eps
     total = (n * (1 - eps), n * (1 + eps))
-    kappa = n * (phi @ mean)
-    rate = 1 / (_largest(phi) + noise)
+    rate = 1 / (_largest(problem) + noise)
     w = ahead = np.ones(n)
-    seen = seen_ahead = phi.T @ w  # Phi'w of both, so that a step multiplies by Phi twice and no more
+    seen = seen_ahead = problem.product(w)  # K times both, so that a step has one product
     value = checked = math.inf
     momentum = 1.0
     for step in range(steps):
-        new = project(ahead - rate * (phi @ seen_ahead + noise * ahead - kappa), bound, total)
-        new_seen = phi.T @ new
-        new_value = 0.5 * float(new_seen @ new_seen + noise * (new @ new)) - float(kappa @ new)
+        new = project(ahead - rate * (seen_ahead + noise * ahead - problem.kappa), bound, total)
+        new_seen = problem.product(new)
+        new_value = 0.5 * float(new @ new_seen + noise * (new @ new)) - float(problem.kappa @ new)
         if new_value > value and momentum > 1:
             ahead, seen_ahead, momentum = w, seen, 1.0
             continue
@@ -78,11 +100,15 @@ def match(
     return w
 
 
-def _largest(phi: Array) -> float:
-    """The largest eigenvalue of Phi Phi'."""
-    return (
-        float(np.linalg.eigvalsh(phi.T @ phi)[-1]) if phi.shape[1] <= len(phi) else float(np.linalg.norm(phi, 2) ** 2)
-    )
+def _largest(problem: Problem) -> float:
+    """The largest eigenvalue of K, by power iteration: quick, as all of a Gaussian kernel's values are positive."""
+    vector = np.ones(len(problem.kappa))
+    size = 0.0
+    for _ in range(_ROUNDS):
+        vector = problem.product(vector)
+        size = float(np.linalg.norm(vector))
+        vector /= size
+    return 1.01 * size
 
 
 def project(w: Array, bound: float, total: tuple[float, float]) -> Array:
