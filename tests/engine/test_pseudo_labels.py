@@ -127,8 +127,8 @@ def test_without_rounds_prototypes_are_the_class_means_about_each_domains_mean()
 def test_methods_adapt_on_arrays_and_say_how_the_guesses_fell() -> None:
     xs, ys, xt, yt = domains(0)
     found = Domains(xs, ys, xt, np.full(len(xt), -1), CLASSES, [], [])
-    selective = selective_pseudo_labels.fit(found, SelectivePseudoLabels(axes=20))
-    prototypes = prototype_self_training.fit(found, PrototypeSelfTraining())
+    selective = selective_pseudo_labels.fit(found, SelectivePseudoLabels(axes=20), np.random.default_rng(0))
+    prototypes = prototype_self_training.fit(found, PrototypeSelfTraining(), np.random.default_rng(0))
     for adapted in (selective, prototypes):
         assert (adapted.head(xt).argmax(axis=1) == yt).mean() > 0.95
         assert "guessed per class" in adapted.notes[0]

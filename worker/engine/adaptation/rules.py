@@ -31,7 +31,7 @@ class Rule:
 
 RULES = (
     Rule("shift_before", "<=", 0.05, 0.05, "not_improved", "Is there a shift at all? p of a permutation test."),
-    Rule("differs", "<=", 0.995, 0.05, "not_improved", "Do the classifiers differ? Share of items answered alike."),
+    Rule("differs", "<=", 0.998, 0.05, "not_improved", "Do the classifiers differ? Share of items answered alike."),
     Rule(
         "shift_after", "<=", 0.05, 0.1, "undetermined", "Are the domains no farther apart after? Growth of their MMD."
     ),

@@ -19,11 +19,13 @@ def run(task: Task) -> Trained:
     """Adapt on frozen features."""
     options = task.options
     assert isinstance(options, SelectivePseudoLabels)
-    return adapt(task, lambda found, _rng: fit(found, options, task.data.source.modality))
+    return adapt(task, lambda found, rng: fit(found, options, rng, task.data.source.modality))
 
 
-def fit(found: Domains, options: SelectivePseudoLabels, modality: Modality = "image") -> Adapted:
-    """On arrays; columns of tables are standardised, other features brought to length one."""
+def fit(
+    found: Domains, options: SelectivePseudoLabels, _rng: np.random.Generator, modality: Modality = "image"
+) -> Adapted:
+    """On arrays, without a draw; columns of tables are standardised, other features brought to length one."""
     how = pseudo_labels.Selective(options.axes, options.rounds, options.shrinkage, options.clusters)
     guessed = pseudo_labels.selective(found.xs, found.ys, found.xt, found.classes, how, unit=modality != "tabular")
     return Adapted(guessed.target, guessed.source, notes=[moved(guessed.labels, found.classes)])
