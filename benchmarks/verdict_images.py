@@ -27,8 +27,8 @@ def _drawn(data: Path, collection: str, rng: Rng, count: int) -> tuple[Pixels, N
     return pixels[chosen], labels[chosen]
 
 
-def _digits(data: Path, rng: Rng, *, collection: str, train: int = TRAIN) -> Drawn:
-    pixels, labels = _drawn(data, collection, rng, train + HELD_OUT)
+def _digits(data: Path, rng: Rng, *, collection: str, train: int = TRAIN, held_out: int = HELD_OUT) -> Drawn:
+    pixels, labels = _drawn(data, collection, rng, train + held_out)
     return pixels, [str(label) for label in labels], train
 
 

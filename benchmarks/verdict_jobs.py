@@ -74,7 +74,8 @@ def helping() -> Iterator[Made]:
     yield from made("odd and even digits, probe", PROBE, partial(images.parity, collection="mnist"))
     yield from made("two digits in one image, probe", PROBE, *pairs)
     yield from made("by how much a digit is turned, probe", PROBE, *angles)
-    tuned = [partial(images.digits, collection=name, train=images.MANY) for name in ("mnist", "usps")]
+    many = {"train": images.MANY, "held_out": images.MANY}
+    tuned = [partial(images.digits, collection=name, **many) for name in ("mnist", "usps")]
     yield from made("digits, fine-tuned photo network", TUNED, *tuned)
     for problem, count in (("classification", 2), ("regression", 1), ("multi_label", 1)):
         yield from made(
@@ -83,7 +84,7 @@ def helping() -> Iterator[Made]:
             *[partial(tables.small, problem=problem)] * count,
             parent=partial(tables.large, problem=problem),
         )
-    yield from made("a table's curved function, network", TABLE, tables.friedman, tables.rings)
+    yield from made("a table's curved function, network", TABLE, tables.friedman, tables.products)
     yield from made("reviews in two groups of products, probe", PROBE, *[texts.grouped] * 2)
     yield from made("good and bad reviews, probe", PROBE, texts.sentiment)
 

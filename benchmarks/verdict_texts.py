@@ -12,6 +12,7 @@ from benchmarks.sets import REVIEWS, Upload
 
 Rng = np.random.Generator
 TRAIN, HELD_OUT, LETTERS = 400, 400, 400
+MANY = 1600  # reviews to learn from, and half as many held out, where one mean of a class is to fall behind
 GROUP = {"books": "first", "electronics": "first", "dvd": "second", "kitchen": "second"}
 
 
@@ -22,24 +23,24 @@ def _reviews(data: Path, kind: str) -> list[tuple[str, str]]:
     return [(row["text"][:LETTERS], row["label"]) for row in rows]
 
 
-def _table(rows: Sequence[tuple[str, str]]) -> Upload:
+def _table(rows: Sequence[tuple[str, str]], train: int = TRAIN) -> Upload:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["text", "label", "split"])
-    writer.writerows((*row, "train" if number < TRAIN else "test") for number, row in enumerate(rows))
+    writer.writerows((*row, "train" if number < train else "test") for number, row in enumerate(rows))
     return Upload("", "text", ".csv", text.getvalue().encode())
 
 
 def grouped(data: Path, rng: Rng) -> Upload:
     """Reviews of four kinds of products as two classes of two kinds each, which are not alike."""
     found = [(text, GROUP[kind]) for kind in REVIEWS for text, _ in _reviews(data, kind)]
-    return _table([found[number] for number in rng.permutation(len(found))[: TRAIN + HELD_OUT]])
+    return _table([found[number] for number in rng.permutation(len(found))[: MANY + MANY // 2]], MANY)
 
 
 def sentiment(data: Path, rng: Rng) -> Upload:
     """Good and bad reviews of all four kinds."""
     found = [row for kind in REVIEWS for row in _reviews(data, kind)]
-    return _table([found[number] for number in rng.permutation(len(found))[: TRAIN + HELD_OUT]])
+    return _table([found[number] for number in rng.permutation(len(found))[: MANY + MANY // 2]], MANY)
 
 
 def shuffled(data: Path, rng: Rng) -> Upload:

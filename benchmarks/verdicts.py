@@ -3,9 +3,11 @@
 In twenty jobs the transfer helps by construction, and `improved` is right; in twenty it cannot, and anything else is
 (`benchmarks.verdict_jobs`). Nothing that is significantly worse than the best baseline may be what is served. Then
 the share of simulated jobs that are called improved, by the true difference, and of those that are shown a difference
-though there is none (`benchmarks.verdict_power`). `--data DIR` holds the data sets.
+though there is none (`benchmarks.verdict_power`). `--data DIR` holds the data sets; `--kept DIR` keeps what each job
+came to, so that a run that was broken off goes on from there.
 """
 
+import json
 import multiprocessing
 import shutil
 import sys
@@ -13,6 +15,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -53,11 +56,28 @@ def _run(spec: JobSpec, inputs: Inputs, scratch: Path, *, keep: bool = False) ->
     return result
 
 
-def told(data: Path, scratch: Path, made: Made) -> tuple[Judgement, list[Arm]]:
+@dataclass(frozen=True)
+class Told:
     """What a job's report says of its arms."""
+
+    verdict: str
+    sentence: str
+    harm: bool
+    """Whether what is served is significantly worse than a baseline."""
+
+
+def told(data: Path, scratch: Path, kept: Path | None, made: Made) -> Told:
+    """Of one job; what is kept is not run again."""
+    path = None if kept is None else kept / f"{made.kind} {made.seed}.json"
+    if path is not None and path.is_file():
+        return Told(**json.loads(path.read_text()))
     report = judged(data, made, scratch).report
     assert report.judgement is not None
-    return report.judgement, report.arms
+    found = Told(report.judgement.verdict, report.judgement.sentence, harmful(report.judgement, report.arms))
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(found)) + "\n")
+    return found
 
 
 def harmful(judgement: Judgement, arms: list[Arm]) -> bool:
@@ -72,15 +92,15 @@ def harmful(judgement: Judgement, arms: list[Arm]) -> bool:
     return (served.high or 0.0) < (best.low or 0.0)
 
 
-def jobs(table: Table, data: Path, *, quick: bool) -> None:
+def jobs(table: Table, data: Path, kept: Path | None, *, quick: bool) -> None:
     """All jobs, two at a time."""
     plan, found, right, harm = list(forty(quick=quick)), Counter[tuple[bool, str, str]](), 0, 0
     with tempfile.TemporaryDirectory(prefix="graft-bench-") as folder:
-        for made, (judgement, arms) in zip(plan, _all(partial(told, data, Path(folder)), plan), strict=True):
-            found[made.helps, made.kind, judgement.verdict] += 1
-            fits = (judgement.verdict == "improved") == made.helps
-            right, harm = right + fits, harm + harmful(judgement, arms)
-            print(f"     {'' if fits else 'WRONG '}{made.kind} ({made.seed}): {judgement.sentence}", flush=True)
+        for made, one in zip(plan, _all(partial(told, data, Path(folder), kept), plan), strict=True):
+            found[made.helps, made.kind, one.verdict] += 1
+            fits = (one.verdict == "improved") == made.helps
+            right, harm = right + fits, harm + one.harm
+            print(f"     {'' if fits else 'WRONG '}{made.kind} ({made.seed}): {one.sentence}", flush=True)
     for (helps, kind, verdict), count in sorted(found.items(), reverse=True):
         table.add(f"{'helps' if helps else 'cannot'}: {kind}: {verdict}", count, "", "jobs")
     table.add("jobs", len(plan), "", "jobs")
@@ -88,7 +108,7 @@ def jobs(table: Table, data: Path, *, quick: bool) -> None:
     table.add("served although significantly worse than a baseline", harm, "<= 0", "jobs")
 
 
-def _all(run: "partial[tuple[Judgement, list[Arm]]]", plan: list[Made]) -> Iterator[tuple[Judgement, list[Arm]]]:
+def _all(run: "partial[Told]", plan: list[Made]) -> Iterator[Told]:
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         yield from pool.map(run, plan)
 
@@ -113,6 +133,7 @@ def statistics(table: Table, *, quick: bool) -> None:
 def main() -> int:
     """Run everything; the exit status is 1 if a goal was missed."""
     chosen = parser(__doc__ or "")
+    chosen.add_argument("--kept", type=Path, help="folder for what single jobs came to")
     chosen.add_argument("--part", choices=["all", "jobs", "statistics"], default="all")
     options = chosen.parse_args()
     if options.data is None and options.part != "statistics":
@@ -120,7 +141,7 @@ def main() -> int:
         return 2
     table = Table("verdicts")
     if options.part != "statistics":
-        jobs(table, options.data, quick=options.quick)
+        jobs(table, options.data, options.kept, quick=options.quick)
     if options.part != "jobs":
         statistics(table, quick=options.quick)
     return table.finish(options.json)

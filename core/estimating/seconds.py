@@ -98,14 +98,16 @@ class _Reckoner:
     def likely(self, kind: str) -> tuple[bool, bool]:
         """Whether training changes the network (`changed`), or is what is served (`served`); and whether that is sure.
 
-        By the last jobs of the method on these data, or on others; a head start is hardly beaten in a few steps.
+        By the last jobs of the method on these data, or on others. A head start is hardly beaten in a few steps; that
+        the network has changed by then costs little, and is the likelier case.
         """
         work, found = self.work, self.course
         own = self.rates.values(kind, network=work.network, data=work.data, variant=work.method.name)[-3:]
         if own:
             share = sum(own) / len(own)
             return share >= 0.5, share in {0, 1} and len(own) > 1
-        if found is not None and found.head_start and not found.scratch and found.steps(work.train) < _SOON:
+        short = found is not None and found.head_start and not found.scratch and found.steps(work.train) < _SOON
+        if kind == "served" and short:
             return False, False
         seen = self.rates.usual(kind, modality=work.modality, variant=work.method.name)
         return seen is None or seen.value >= 0.5, False
