@@ -3,8 +3,10 @@
 Lipton, Wang, Smola: Detecting and Correcting for Label Shift with Black Box Predictors, ICML 2018; Saerens, Latinne,
 Decaestecker: Adjusting the Outputs of a Classifier to New a Priori Probabilities, Neural Computation 2002. A linear
 probe's leave-one-out logits (n, C) calibrate it and say how it errs; its logits on the target (m, C) then give the
-priors (C,), and log(target prior / source prior) is added to the calibrated logits: in full where such priors account
-for the distance between the domains, else in part, as inputs that have moved make any estimate of priors run wild.
+priors (C,), and log(target prior / source prior) is added to the calibrated logits. Where such priors do not account
+for the distance between the domains, the ratio is drawn towards 1, as inputs that have moved make any estimate run
+wild (regularised as in Azizzadenesheli, Liu, Yang, Anandkumar: Regularized Learning for Domain Adaptation under Label
+Shifts, ICLR 2019).
 """
 
 from dataclasses import dataclass, replace
@@ -39,9 +41,13 @@ def run(task: Task) -> Trained:
 
 @dataclass(frozen=True)
 class _Said:
-    """Calibrated answers: of source items (n, C) by fits without them, of target items (m, C), and who gives them."""
+    """Calibrated answers: of source items (n, C) by fits without them, of target items (m, C).
+
+    They are those of `head` with `bias` (C,) added.
+    """
 
     head: Head
+    bias: Array
     source: Array
     target: Array
 
@@ -64,7 +70,7 @@ def fit(
     # Half an item at least: a class that was not seen among m items may still come.
     ratio = np.maximum(priors, 0.5 / m) / before
     trust = explained(source, target, ratio[found.ys])
-    shift = trust * np.log(ratio)
+    shift = trust * said.bias + np.log(1 + trust * (ratio - 1))
     head = replace(said.head, bias=(said.head.bias + shift - shift.mean()).astype(np.float32))
     names = [str(number) for number in range(found.classes)] if names is None else names
     shares = {
@@ -84,9 +90,9 @@ def _calibrated(found: Domains, rng: np.random.Generator, modality: Modality) ->
     head = replace(
         fitted.head,
         weight=(fitted.head.weight * factor).astype(np.float32),
-        bias=(fitted.head.bias * factor + bias).astype(np.float32),
+        bias=(fitted.head.bias * factor).astype(np.float32),
     )
-    return _Said(head, softmax(factor * held_out + bias), softmax(head(found.xt)))
+    return _Said(head, bias, softmax(factor * held_out + bias), softmax(head(found.xt) + bias))
 
 
 def _estimator(found: Domains, said: _Said, options: LabelShift, source: Array, target: Array) -> label_shift.Estimator:
