@@ -4,6 +4,8 @@ A linear probe runs first: it costs next to nothing, and says what is left to ga
 fine-tuned from the probe (LP-FT: Kumar et al., ICLR 2022) until the time is up; for texts low-rank additions come last,
 if time is left. The winner is the one that is best on items it did not learn from: the validation items, which for the
 probe means its leave-one-out answers to them. No held-out item has a part in it.
+
+With a target, methods that adapt are raced instead, without its labels: `worker.engine.adaptation.race`.
 """
 
 import math
@@ -46,6 +48,10 @@ def run(task: Task) -> Trained:
     """Race the arms; what is handed back is the winner's, with all runners in `raced`."""
     options = task.options
     assert isinstance(options, Auto)
+    if task.data.target is not None:
+        from worker.engine.adaptation import race  # it knows the methods, and this is one
+
+        return race.run(task)
     end = time.monotonic() + _seconds(options, task)
     runners: list[_Runner] = []
     notes: list[str] = []
