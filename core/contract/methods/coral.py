@@ -21,9 +21,9 @@ class Coral(AligningOptions):
 
     name: Literal["coral"] = "coral"
     regularisation: float = Field(
-        default=1.0,
+        default=30.0,
         ge=0,
         le=1000,
         description="Added to both covariances, in units of the features' mean variance: the more, the less is turned "
-        "and stretched. The paper's is 1.",
+        "and stretched. The paper's is 1, for hand-made features; wide features of a network want more.",
     )

@@ -24,7 +24,7 @@ class LinearOt(AligningOptions):
 
     name: Literal["linear_ot"] = "linear_ot"
     regularisation: float = Field(
-        default=0.1,
+        default=30.0,
         ge=0,
         le=1000,
         description="Added to both covariances, in units of the features' mean variance: the more, the nearer the map "

@@ -34,13 +34,21 @@ def through(x: NDArray[np.float32], stages: Stages) -> NDArray[np.float32]:
 
 
 def classifier(
-    items: NDArray[np.floating], labels: Ints, classes: int, how: Classifier, rng: np.random.Generator
+    items: NDArray[np.floating],
+    labels: Ints,
+    classes: int,
+    how: Classifier,
+    rng: np.random.Generator,
+    *,
+    cautious: bool = True,
 ) -> Head:
-    """A head on items (n, K) of the common space; every class needs one."""
+    """A head on items (n, K) of the common space; every class needs one. A `cautious` probe is strongly penalised."""
     x = np.asarray(items, dtype=np.float32)
     if how == "nearest":
         eye = np.eye(classes, dtype=np.float32)
         return Head(eye, np.zeros(classes, np.float32), before=(Nearest.of(x, labels, classes),))
+    if not cautious:
+        return linear_probe.fit(x, labels, classes, LinearProbe(normalise="none"), rng=rng).head
     return _probe(x, labels, classes, rng)
 
 

@@ -7,9 +7,7 @@ the other target items, whose class it guesses itself, the surest first. Whateve
 that were left out; no target label has a part in it.
 """
 
-from collections import Counter
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +22,7 @@ from worker.engine.methods.maths import cca
 from worker.engine.methods.maths.folds import stratified_folds
 from worker.engine.methods.maths.pseudo_labels import surest
 from worker.engine.metrics import softmax
+from worker.engine.partners import paired
 from worker.engine.stages import Stage
 from worker.engine.task import Task, Trained
 
@@ -72,15 +71,6 @@ def fit(
     )
 
 
-def paired(source: list[str], target: list[str]) -> NDArray[np.int64]:
-    """Rows (p, 2) of source and target items of the same name, but for folder and suffix; a name that is there once."""
-    ours, theirs = ([PurePosixPath(name).stem for name in names] for names in (source, target))
-    once = [{stem for stem, times in Counter(stems).items() if times == 1} for stems in (ours, theirs)]
-    where = {stem: row for row, stem in enumerate(theirs)}
-    found = [(row, where[stem]) for row, stem in enumerate(ours) if stem in once[0] & once[1]]
-    return np.array(found, dtype=np.int64).reshape(-1, 2)
-
-
 @dataclass(frozen=True)
 class _Views:
     xs: NDArray[np.float32]
@@ -121,14 +111,15 @@ def _correlate(
     found = cca.correlate(*views, (ours, theirs), options.axes, options.regularisation)
     target = found.target(data.xt)
     items, labels = np.concatenate([found.source(data.xs), target[theirs]]), np.concatenate([data.ys, data.ys[ours]])
-    head = classifier(items, labels, data.classes, options.classifier, rng)
+    # The axes are scaled by how sure they are, and on paired items the domains agree: no need for more caution.
+    head = classifier(items, labels, data.classes, options.classifier, rng, cautious=False)
     others = np.delete(target, data.pairs[:, 1], axis=0)
     for step in range(1, rounds + 1 if len(others) else 1):
         odds = softmax(head(others.astype(np.float32)))
         guesses = odds.argmax(axis=1)
         trusted = surest(guesses, odds.max(axis=1), step / rounds)
         more = np.concatenate([items, others[trusted]]), np.concatenate([labels, guesses[trusted]])
-        head = classifier(*more, data.classes, options.classifier, rng)
+        head = classifier(*more, data.classes, options.classifier, rng, cautious=False)
     return _Made(head, found.source.stages(), found.target.stages(), found.correlations)
 
 
