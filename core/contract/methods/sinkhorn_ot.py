@@ -24,7 +24,7 @@ class SinkhornOt(AligningOptions):
 
     name: Literal["sinkhorn_ot"] = "sinkhorn_ot"
     regularisation: float = Field(
-        default=0.01,
+        default=0.02,
         gt=0,
         le=10,
         description="Weight of the plan's entropy, in units of the median cost; raised where no plan can be found.",
