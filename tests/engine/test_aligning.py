@@ -10,6 +10,7 @@ from core.contract.methods import Coral, Jda, KernelCca, LinearOt, SinkhornOt, S
 from worker.engine.methods import coral, jda, kernel_cca, linear_ot, sinkhorn_ot, subspace_alignment, tca
 from worker.engine.methods.adapting import Domains
 from worker.engine.methods.aligning import behind, classifier, lengths, through
+from worker.engine.partners import paired
 
 MOVED = {
     "subspace_alignment": (subspace_alignment, SubspaceAlignment(axes=4)),
@@ -134,8 +135,8 @@ def test_pairs_that_are_none_carry_nothing():
 def test_pairs_are_named_alike_but_for_folder_and_suffix():
     ours = ["cat/a.jpg", "cat/b.jpg", "dog/c.jpg", "dog/d.jpg", "cat/d.jpg"]
     theirs = ["new/c.png", "x.png", "a", "d.png", "b.png", "more/b.png"]
-    np.testing.assert_array_equal(kernel_cca.paired(ours, theirs), [[0, 2], [2, 0]])  # d and b are there twice
-    assert kernel_cca.paired(ours, []).shape == (0, 2)
+    np.testing.assert_array_equal(paired(ours, theirs), [[0, 2], [2, 0]])  # d and b are there twice
+    assert paired(ours, []).shape == (0, 2)
 
 
 def test_too_few_pairs_are_refused_with_what_needs_none():

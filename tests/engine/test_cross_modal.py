@@ -98,6 +98,16 @@ def test_what_is_left_out_is_what_refitting_gives() -> None:
         np.testing.assert_allclose(found[out], x[out] @ weight.T + bias, rtol=1e-6)
 
 
+def test_classes_that_are_in_no_pair_are_favoured_as_leaving_classes_out_says() -> None:
+    """Two classes are paired, one is not: cosines tell what is new only if 0.3 to 0.6 are added to them."""
+    truth = np.array([0, 1] * 10)
+    seen = np.where(np.eye(3)[truth] > 0, 0.8, [0.0, 0.0, 0.2])
+    unseen = np.where(np.eye(3)[truth] > 0, 0.4, [0.7, 0.7, 0.0])
+    found = crossing.favour(seen, unseen, truth, np.array([False, False, True]))
+    assert 0.3 < found < 0.6
+    assert crossing.favour(seen, np.zeros((20, 3)) - np.eye(3)[truth] * 9, truth, np.array([False, False, True])) == 0
+
+
 def test_the_rank_of_a_partner_is_counted() -> None:
     partners = np.eye(3)
     made = np.array([[1, 0.5, 0.2], [1, 0.5, 0.2], [1, 0.5, 0.2]])

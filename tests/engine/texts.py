@@ -1,6 +1,7 @@
 """What the tests of texts share: a tiny encoder with a tokenizer of its own, and a folder that holds both."""
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,9 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def tokenizer() -> bytes:
+def tokenizer(words: Sequence[str] = WORDS) -> bytes:
     """A WordPiece tokenizer of a few words, as `tokenizer.json`."""
-    vocabulary = {word: number for number, word in enumerate((*SPECIAL, *WORDS))}
+    vocabulary = {word: number for number, word in enumerate((*SPECIAL, *words))}
     found = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     found.normalizer = normalizers.BertNormalizer()
     found.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

@@ -13,6 +13,7 @@ from core.modality.reader import DatasetReader
 from worker.engine import problems
 from worker.engine.datasets import Collection, Items, Role, listed, mapping
 from worker.engine.door import DataRef, Inputs
+from worker.engine.partners import partners
 from worker.engine.problems import Targets, TargetScale
 from worker.engine.targets import UNKNOWN, divide
 
@@ -79,16 +80,17 @@ def read(
     measured: bool = True,
     labelled: bool = True,
     target_labels: TargetLabels = "evaluation",
+    across: bool = False,
     seed: int = 0,
 ) -> JobData:
     """Read and check the data sets.
 
     Without an evaluation data set the source's splits are used as they are. With one, all its items are held out; with
     a labelled target those of its items that nothing is chosen by; the source's test split then is trained on, too.
-    Where nothing is `measured`, held-out items may be missing; where it need not be `labelled`, a source without labels
-    is all training items. Raises `JobError`: `labels_required`,
-    `too_few_classes`, `no_training_items`, `class_without_items`, `constant_target`, `classes_differ`,
-    `label_space_open`, `problems_differ`, `no_held_out_items`.
+    `across` kinds of data an unlabelled target is measured on items whose partner is in that split. Where nothing is
+    `measured`, held-out items may be missing; where it need not be `labelled`, a source without labels is all training
+    items. Raises `JobError`: `labels_required`, `too_few_classes`, `no_training_items`, `class_without_items`,
+    `constant_target`, `classes_differ`, `label_space_open`, `problems_differ`, `no_held_out_items`.
     """
     collections = [_open(inputs.source, "source")]
     try:
@@ -100,6 +102,7 @@ def read(
                 collections.append(_open(ref, role))
         data = _unlabelled(collections) if alone else _split(collections, target_labels, seed)
         if not alone:
+            data = _across(data) if across else data
             _check(data, measured)
     except BaseException:
         for collection in collections:
@@ -189,6 +192,27 @@ def _unlabelled(collections: list[Collection]) -> JobData:
 
 def _items(collection: Collection, count: int) -> Items:
     return Items(collection, np.arange(count), np.full(count, UNKNOWN))
+
+
+def _across(data: JobData) -> JobData:
+    """Measured on items of the target whose partner is held out, where the target has no labels of its own.
+
+    `JobError` `no_held_out_items` where there are none, and items of the source are of another kind.
+    """
+    if data.target is None or data.evaluated_on != "test_split":
+        return data
+    found, target = partners(data.held_out, data.target), data.target.collection.manifest
+    if len(found):
+        return replace(data, held_out=found)
+    if (target.modality, target.columns) == (data.source.modality, data.source.columns):
+        return data
+    raise JobError(
+        "No item of the target has a label or a partner in the source's test split, so nobody could say how good the "
+        "model is.",
+        code="no_held_out_items",
+        param="target",
+        hint="Give some items of the target labels, or pair more of them with labelled items of the source.",
+    )
 
 
 def _scale(source: Collection, training: tuple[Split, ...]) -> TargetScale:

@@ -50,6 +50,7 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
             inputs,
             measured=spec.method.makes_model,
             labelled=spec.method.needs_labels,
+            across=spec.method.heterogeneous,
             target_labels=spec.target_labels,
             seed=spec.seed,
         )

@@ -65,6 +65,7 @@ def measure(spec: JobSpec, inputs: Inputs, places: Places, *, should_stop: Shoul
             inputs,
             measured=spec.method.makes_model,
             labelled=spec.method.needs_labels,
+            across=spec.method.heterogeneous,
             target_labels=spec.target_labels,
             seed=spec.seed,
         )

@@ -21,12 +21,15 @@ from worker.engine.arms import ArmRun, attempt, logits_of
 from worker.engine.contest import Contest, Field, Ground, serving, told
 from worker.engine.data import Items, JobData
 from worker.engine.frozen import FrozenFeatures
-from worker.engine.methods import adapting, kernel_cca, linear_probe
+from worker.engine.heads import Head
+from worker.engine.methods import adapting, linear_probe
 from worker.engine.methods.shift_report import Sides, measure
+from worker.engine.partners import paired
 from worker.engine.problems import score_name
 from worker.engine.task import Task, Trained
 
 SOURCE_ONLY, PAIRED_ONLY = "source_only", "paired_only"
+_NEVER = -30.0  # logit of a class that is not answered
 _RIVALS = {SOURCE_ONLY, PAIRED_ONLY}
 Floats = NDArray[np.float32]
 _Inner = tuple[Floats, Floats] | None
@@ -118,22 +121,38 @@ def _of_target(task: Task) -> FrozenFeatures:
 
 
 def _paired_only(task: Task, merged: JobData) -> ArmRun:
-    """A linear probe on those target items alone whose class their partner in the source tells."""
+    """A linear probe on those target items alone whose class their partner in the source tells.
+
+    Classes of which no item is paired it never answers. What it answers a target item out of fold stands for the
+    partner, whose class it is.
+    """
     target, frozen = adapting.target_items(task), _of_target(task)
-    rows = kernel_cca.paired(adapting.names(merged.train), adapting.names(target))
+    rows = paired(adapting.names(merged.train), adapting.names(target))
     labels = merged.train.labels[rows[:, 0]]
-    if len(np.unique(labels)) < merged.outputs:
-        return arms.skipped(PAIRED_ONLY, "There are classes of which no item is paired.")
+    present, numbers = np.unique(labels, return_inverse=True)
+    if len(present) < 2:
+        return arms.skipped(PAIRED_ONLY, "Labelled items of fewer than two classes are paired.")
     known = Items(target.collection, target.indices[rows[:, 1]], labels)
 
     def probe() -> ArmRun:
-        found = linear_probe.fit(frozen(known), labels, merged.outputs, LinearProbe(), rng=task.rng())
+        fitted = linear_probe.fit(frozen(known), numbers, len(present), LinearProbe(), rng=task.rng())
+        head = _among(fitted.head, present, merged.outputs)
         answers = np.full((len(merged.train), merged.outputs), np.nan, dtype=np.float32)
-        trained = Trained(merged, found.head, out_of_fold=answers)
-        held_out = found.head(frozen(merged.held_out))
+        answers[rows[:, 0]] = _NEVER
+        answers[rows[:, :1], present] = fitted.out_of_fold
+        trained = Trained(merged, head, out_of_fold=answers)
+        held_out = head(frozen(merged.held_out))
         return ArmRun(PAIRED_ONLY, "baseline", "measured", trained, frozen, answers, held_out)
 
     return attempt(PAIRED_ONLY, probe)
+
+
+def _among(head: Head, present: NDArray[np.int64], classes: int) -> Head:
+    """A head for some classes as one for all, which never answers the others."""
+    weight = np.zeros((classes, head.weight.shape[1]), dtype=np.float32)
+    bias = np.full(classes, _NEVER, dtype=np.float32)
+    weight[present], bias[present] = head.weight, head.bias
+    return replace(head, weight=weight, bias=bias)
 
 
 def _measured(task: Task, field: Field, method: ArmRun, baselines: list[ArmRun]) -> judge.Ruling | None:

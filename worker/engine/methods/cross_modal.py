@@ -22,8 +22,9 @@ from worker.engine.datasets import listed
 from worker.engine.heads import Head
 from worker.engine.methods.adapting import names, target_items
 from worker.engine.methods.aligning import lengths, through
-from worker.engine.methods.kernel_cca import FEWEST, paired
-from worker.engine.methods.maths.crossing import Crossing, cross, unit
+from worker.engine.methods.kernel_cca import FEWEST
+from worker.engine.methods.maths.crossing import Crossing, cross, favour, unit
+from worker.engine.partners import paired
 from worker.engine.sentences import embed_texts
 from worker.engine.stages import Affine, Stage, Unit
 from worker.engine.task import Task, Trained
@@ -110,20 +111,37 @@ def fit(pairs: Pairs, options: CrossModal, classes: list[str], rng: np.random.Ge
     partner = np.unique(pairs.alike[ours], return_inverse=True)[1]
     penalty = None if options.regularisation == "auto" else options.regularisation
     map_ = cross(xt[theirs], xs[ours], partner, penalty, rng)
-    alone, truth = unit(map_.alone - map_.centre), pairs.ys[ours]
-    kinds = _prototypes(xs, pairs, map_, first)
+    truth = pairs.ys[ours]
+    kinds, alone = _prototypes(xs, pairs, map_, first), unit(map_.without(np.arange(len(ours))) - map_.centre)
     kind = _kind(kinds, alone[truth >= 0], truth[truth >= 0], options)
-    classwise = kinds[kind] * _sharpness(alone[truth >= 0] @ kinds[kind].T, truth[truth >= 0])
+    cosines, unpaired = alone @ kinds[kind].T, ~np.isin(np.arange(len(classes)), truth)
+    like = (unit(xs[ours] - map_.centre) @ kinds[kind].T).argmax(axis=1)
+    more = _favour(map_, kinds[kind], truth, like, unpaired)
+    sharp = _sharpness((cosines + more * unpaired)[truth >= 0], truth[truth >= 0])
+    classwise, bias = sharp * kinds[kind], sharp * more * unpaired.astype(np.float64)
     known = np.full((len(xs), len(classes)), np.nan, dtype=np.float32)
-    known[ours] = alone @ classwise.T
+    known[ours] = alone @ classwise.T + bias
     told: dict[str, object] = {"pairs": len(ours), "prototypes": kind, "regularisation": map_.penalty}
     return Crossed(
-        _head(classwise, (*first[1], _affine(map_.weight, map_.bias - map_.centre), Unit())),
-        _head(classwise, (*first[0], _affine(np.eye(xs.shape[1]), -map_.centre), Unit())),
+        _head(classwise, bias, (*first[1], _affine(map_.weight, map_.bias - map_.centre), Unit())),
+        _head(classwise, np.zeros(len(bias)), (*first[0], _affine(np.eye(xs.shape[1]), -map_.centre), Unit())),
         known,
-        told | {"found": round(map_.found, 4)},
-        _told(map_, partner, [name for number, name in enumerate(classes) if number not in truth]),
+        told | {"found": round(map_.found, 4), "favour": more},
+        _told(map_, partner, [name for name, absent in zip(classes, unpaired, strict=True) if absent]),
     )
+
+
+def _favour(map_: Crossing, prototypes: Array, truth: Ints, like: Ints, unpaired: NDArray[np.bool_]) -> float:
+    """What classes of which no pair has the label are given beforehand.
+
+    A pair without a label leaves together with the class that its partner is `like`.
+    """
+    labelled = truth >= 0
+    if not unpaired.any() or not labelled.any():
+        return 0.0
+    groups = np.arange(len(truth)), np.where(labelled, truth, like)
+    seen, unseen = (unit(map_.without(group)[labelled] - map_.centre) @ prototypes.T for group in groups)
+    return favour(seen, unseen, truth[labelled], unpaired)
 
 
 def _prototypes(
@@ -158,8 +176,8 @@ def _affine(weight: Array, bias: Array) -> Affine:
     return Affine(weight.astype(np.float32), bias.astype(np.float32))
 
 
-def _head(classwise: Array, before: tuple[Stage, ...]) -> Head:
-    return Head(classwise.astype(np.float32), np.zeros(len(classwise), dtype=np.float32), before=before)
+def _head(classwise: Array, bias: Array, before: tuple[Stage, ...]) -> Head:
+    return Head(classwise.astype(np.float32), bias.astype(np.float32), before=before)
 
 
 def _with_unlabelled(data: JobData) -> Items:

@@ -19,6 +19,9 @@ _FEWEST = 5
 _MOST = 2000
 """Pairs that the penalty is chosen on."""
 _PENALTIES = 12
+_FAVOURS = np.linspace(0, 1.5, 61)
+_WORTH = 0.2
+"""Harmonic mean of accuracies under which nothing can be said."""
 
 
 class Crossing(NamedTuple):
@@ -34,18 +37,20 @@ class Crossing(NamedTuple):
     """Mean reciprocal rank of the true one among all g partners, of pairs that were left out."""
     chance: float
     """What guessing would reach."""
-    alone: Array
-    """What each pair's features become (p, D) by a map that was learnt without this pair."""
+    parts: ridge.Decomposed
+    """The pairs that it was learnt from."""
+
+    def without(self, group: Ints) -> Array:
+        """What each of the pairs would become (p, D) by a map that was learnt without its group (p,)."""
+        return left_out(self.parts, self.penalty * _spread(self.parts), group)
 
 
 def cross(x: Array, y: Array, partner: Ints, penalty: float | None, rng: np.random.Generator) -> Crossing:
     """Learn the map from features x (p, E) to y (p, D); `partner` (p,) numbers the different rows of y from 0 on."""
     parts = ridge.decompose(x, y)
-    spread = _spread(parts)
     chosen, found, chance = _choose(x, y, partner, penalty, rng)
-    weight, bias = ridge.solve(parts, chosen * spread)
-    alone = left_out(parts, chosen * spread, np.arange(len(x)))
-    return Crossing(weight, bias, parts.target_centre, chosen, found, chance, alone)
+    weight, bias = ridge.solve(parts, chosen * _spread(parts))
+    return Crossing(weight, bias, parts.target_centre, chosen, found, chance, parts)
 
 
 def left_out(parts: ridge.Decomposed, penalty: float, group: Ints) -> Array:
@@ -71,6 +76,25 @@ def reciprocal_rank(made: Array, partners: Array, partner: Ints, centre: Array) 
     scores = unit(made - centre) @ unit(partners - centre).T
     true = scores[np.arange(len(made)), partner]
     return float((1 / (scores >= true[:, None] - 1e-12).sum(axis=1)).mean())
+
+
+def favour(seen: Array, unseen: Array, truth: Ints, unpaired: NDArray[np.bool_]) -> float:
+    """What is added to the cosines of `unpaired` classes (C,), which a map that has never met them lets come too short.
+
+    Calibrated stacking (Chao et al., ECCV 2016): cosines (p, C) of pairs as they are if their class was learnt from,
+    and if it was not; the harmonic mean of both accuracies chooses, the middle of what is best. 0 where nothing is.
+    """
+    own = np.arange(len(truth))
+    found = np.zeros(len(_FAVOURS))
+    for number, more in enumerate(_FAVOURS):
+        bonus = more * unpaired
+        known = float(((seen + bonus).argmax(axis=1) == truth).mean())
+        scores = unseen + bonus
+        scores[own, truth] += more
+        new = float((scores.argmax(axis=1) == truth).mean())
+        found[number] = 2 * known * new / max(known + new, 1e-12)
+    best = np.flatnonzero(found >= found.max() - 1e-9)
+    return float(_FAVOURS[best[len(best) // 2]]) if found.max() >= _WORTH else 0.0
 
 
 def unit(x: Array) -> Array:
