@@ -19,6 +19,7 @@ from worker.engine.methods import kernel_cca, linear_probe
 from worker.engine.methods.adapting import Domains
 from worker.engine.methods.aligning import lengths, through
 from worker.engine.methods.maths.cca import view
+from worker.engine.partners import paired
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -53,7 +54,7 @@ def _flat(pixels: NDArray[np.uint8]) -> Floats:
 
 def paired_few(found: Domains, new: Floats, *, kernel: bool) -> Ints:
     """Answers of a linear probe of the target's paired items, or of their Gaussian kernel's features."""
-    ours, theirs = kernel_cca.paired(found.source_names, found.target_names).T
+    ours, theirs = paired(found.source_names, found.target_names).T
     rng = np.random.default_rng(0)
     x, z, normalise = found.xt, new, "l2"
     if kernel:
