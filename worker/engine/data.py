@@ -134,17 +134,16 @@ def _has_target(item: Item) -> bool:
     return item.label is not None or item.labels is not None or item.value is not None
 
 
-def _alike(source: Collection, evaluation: Collection) -> None:
-    """Refuse to measure on another kind of data, or on answers to another question."""
-    ours, theirs = source.manifest, evaluation.manifest
-    if (ours.modality, ours.problem) == (theirs.modality, theirs.problem):
+def _alike(source: Collection, answered: Collection, evaluation: Collection) -> None:
+    """Refuse to measure on another kind of data than what is `answered`, or on answers to another question."""
+    modality, problem, theirs = answered.manifest.modality, source.manifest.problem, evaluation.manifest
+    if (modality, problem) == (theirs.modality, theirs.problem):
         return
     raise JobError(
-        f"The evaluation data set is {theirs.modality}, {theirs.problem}; the source is {ours.modality}, "
-        f"{ours.problem}.",
+        f"The evaluation data set is {theirs.modality}, {theirs.problem}; the {answered.role} is {modality}, {problem}.",
         code="problems_differ",
         param="evaluation",
-        hint="Upload it again in the source's form; `modality` and `problem` say how a table is to be read.",
+        hint=f"Upload it again in the {answered.role}'s form; `modality` and `problem` say how a table is to be read.",
     )
 
 
@@ -163,7 +162,7 @@ def _split(collections: list[Collection], target_labels: TargetLabels, seed: int
     own = _Reader(np.arange(len(classes)), len(classes), scale)
     if evaluation is not None:
         _labelled(evaluation)
-        _alike(source, evaluation)
+        _alike(source, given.get("target", source), evaluation)
         numbers = mapping(evaluation, classes, param="evaluation", code="classes_differ")
         held_out = _Reader(numbers, own.classes, scale).select(evaluation, SPLITS)
     elif target is not None and elsewhere:
