@@ -140,7 +140,8 @@ def _alike(source: Collection, answered: Collection, evaluation: Collection) -> 
     if (modality, problem) == (theirs.modality, theirs.problem):
         return
     raise JobError(
-        f"The evaluation data set is {theirs.modality}, {theirs.problem}; the {answered.role} is {modality}, {problem}.",
+        f"The evaluation data set is {theirs.modality}, {theirs.problem}; the {answered.role} is {modality}, "
+        f"{problem}.",
         code="problems_differ",
         param="evaluation",
         hint=f"Upload it again in the {answered.role}'s form; `modality` and `problem` say how a table is to be read.",
