@@ -30,13 +30,13 @@ def worker(store: Store, *, memory_bytes: int = 64 * GIB) -> None:
         profiles.add(tx, "cpu: x, 2 threads", [Observation("device", 1.0, facts=facts)], "measured")
 
 
-def measured(tx: Any, network: str, data: str, variant: str) -> None:
+def measured(tx: Any, network: str, data: str) -> None:
     """What a measurement would enter."""
     seen = {"embed": 0.01, "bytes.start": 0.5 * GIB, "graph": 3.0}
     some = [Observation(kind, value, network=network, data=data) for kind, value in seen.items()]
     some += [
-        Observation("step", 0.05, variant, network, data),
-        Observation("bytes.train", 2.0 * GIB, variant, network, data),
+        Observation("step", 0.05, "none+none|16", network, data),
+        Observation("bytes.train", 2.0 * GIB, "none|16", network, data),
     ]
     profiles.add(tx, "cpu: x, 2 threads", some, "measured")
 
@@ -100,7 +100,7 @@ def test_a_worker_is_asked_to_measure_and_waited_for(
             with store.db.write() as tx:
                 claim = measurements.claim_next(tx, "w", 60)
                 if claim is not None:
-                    measured(tx, "resnet18", manifest(store, source), "none+none|16")
+                    measured(tx, "resnet18", manifest(store, source))
                     measurements.finish(tx, claim.fence)
                     return
             time.sleep(0.02)
@@ -136,7 +136,7 @@ def test_what_cannot_fit_is_refused_with_what_would_fit(client: TestClient, stor
     source = add_dataset(store)
     worker(store, memory_bytes=int(1.9 * GIB))
     with store.db.write() as tx:
-        measured(tx, "resnet18", manifest(store, source), "none+none|16")
+        measured(tx, "resnet18", manifest(store, source))
     body: dict[str, Any] = {"source": source, "base_model": "resnet18", "method": TUNE}
     dry = ask(client, **body)
     assert dry.status_code == 200
