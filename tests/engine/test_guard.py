@@ -82,7 +82,13 @@ def test_classes_that_were_made_up_are_refused() -> None:
     invented = np.where(np.arange(len(yt)) % 2, yt, yt + 2)
     decision = decide(evidence(xt, labels=invented))
     assert not decision.accept
-    assert refused(decision) & {"misplaced_classes", "worst_class", "neighbours"}
+    assert refused(decision) & {
+        "misplaced_classes",
+        "worst_class",
+        "neighbours",
+        "misplaced_of_ordered",
+        "worst_of_ordered",
+    }
 
 
 @pytest.mark.parametrize("spoilt", ["shuffled", "turned over"])
@@ -142,5 +148,5 @@ def test_the_report_can_be_stored_and_says_each_threshold() -> None:
     report = decide(evidence(xt)).report()
     again = type(report).model_validate_json(report.model_dump_json())
     assert again == report
-    assert {check.name for check in report.checks} >= {"shift_before", "kinship", "misplaced_classes", "source_loss"}
+    assert {check.name for check in report.checks} >= {"shift_before", "kinship", "kinship_kept", "source_loss"}
     assert all(check.threshold[:2] in {"<=", ">="} and check.meaning for check in report.checks)

@@ -42,7 +42,7 @@ def helped() -> tuple[race.Result, Domains, Ints]:
 
 def test_the_winner_beats_the_source_alone(helped: tuple[race.Result, Domains, Ints]) -> None:
     result, found, yt = helped
-    assert result.chosen.name in {race.LUMPS, race.PSEUDO_LABELS}
+    assert result.chosen.name in {race.LUMPS, race.SELECTIVE, race.PSEUDO_LABELS}
     assert right(result.chosen, found, yt) > right(result.runners[0], found, yt) + 0.05
     assert result.runners[0].name == race.SOURCE_ONLY
 

@@ -67,6 +67,8 @@ class Measures:
     beyond_chance: float
     source_neighbours: float
     """Share of the source items' neighbours that bear their label, beyond chance: what is to be had at best."""
+    source_evenness: float
+    """Of the source's own labels."""
     lost: list[int]
     """Classes that the source-only classifier finds in the target (in over 2 % of it) and the adapted one does not."""
 
@@ -125,6 +127,7 @@ class Ground:
             validators.agreement(before.labels, after.labels),
             validators.beyond_chance(before.labels, after.labels, classes),
             self.source_neighbours,
+            validators.evenness(self.ys, classes),
             [int(c) for c in validators.lost_classes(after.labels, classes) if found[c] > 0.02],
         )
 

@@ -4,11 +4,13 @@ No figure without labels ranks candidates well enough to choose the best of many
 a fixed good choice. So the candidates stand in a fixed order, the one that is best on most pairs of domains first, and
 the first that the guard's rules accept is taken:
 
-1. pseudo-labels (six fits of the selective kind) with prototypes, where both are accepted: classes lie in lumps;
+1. where classes lie in lumps: pseudo-labels (six fits of the selective kind) with prototypes, if both are accepted;
+   then pseudo-labels alone;
 2. pseudo-labels with a centred probe, which needs no lumps;
 3. the centred probe alone;
-4. label-shift correction, where other class shares account for the distance between the domains; it comes first then;
-5. the source-only classifier.
+4. the source-only classifier.
+
+Where other class shares account for the distance between the domains, label-shift correction stands there alone.
 
 With audit labels the candidate that is right on most of them wins, among equals the first.
 """
@@ -30,10 +32,12 @@ from worker.engine.task import Raced, Task, Trained
 
 Floats = NDArray[np.float32]
 SOURCE_ONLY = "source_only"
+SELECTIVE = "selective_pseudo_labels"
 LUMPS = "pseudo_labels_and_prototypes"
 PSEUDO_LABELS = "pseudo_labels_and_centring"
 CENTRED = "centred_probe"
 PRIORS = "label_shift"
+_LUMPY = 0.5  # share of a source item's neighbours that are of its class, beyond chance
 _ACCOUNTED = 0.8  # share of the distance between the domains that other class shares have to explain
 
 
@@ -99,15 +103,15 @@ def contend(
     check()
     centred = race.judged(CENTRED, lambda: runners.centred(found, rng, modality))
     check()
-    selective = race.judged("selective_pseudo_labels", lambda: runners.selective(found, modality))
+    selective = race.judged(SELECTIVE, lambda: runners.selective(found, modality))
     check()
     prototypes = race.judged("prototype_self_training", lambda: runners.prototypes(found, modality))
     check()
     lumps = race.judged(LUMPS, lambda: runners.mixed(found, [selective.adapted, prototypes.adapted], [2, 1]))
     guesses = race.judged(PSEUDO_LABELS, lambda: runners.mixed(found, [selective.adapted, centred.adapted], [3, 2]))
     order = [guesses, centred]
-    if all(_accepted(one) for one in (selective, prototypes)):
-        order.insert(0, lumps)
+    if race.ground.source_neighbours >= _LUMPY:
+        order = [*([lumps] if _accepted(prototypes) and _accepted(selective) else []), selective, *order]
     explained = by_priors.adapted.options.get("explained")
     if isinstance(explained, float) and explained >= _ACCOUNTED:
         order = [by_priors]
