@@ -77,8 +77,8 @@ RULES = (
         0.8,
         0.2,
         "undetermined",
-        "Where the order gains little: did the source-only answers spread as the source's labels do? If not, the classes "
-        "may have other shares, and what evens them out does harm. Ratio of the evenness.",
+        "Where answers get more even and order gains little: did the source-only answers spread as the source's labels "
+        "do? If not, the classes may have other shares, and evening them out does harm. Ratio of the evenness.",
     ),
     Rule(
         "two_classes",
@@ -149,7 +149,7 @@ def values(found: Measures) -> dict[str, float]:
         ordered = gain >= _MUCH
         names = ("misplaced_of_ordered", "worst_of_ordered") if ordered else ("misplaced_classes", "worst_class")
         figures |= {"kinship_kept": kept, names[0]: after.misplaced, names[1]: after.worst_margin}
-        if gain < _LITTLE:
+        if gain < _LITTLE and after.evenness > before.evenness + 0.01:
             figures["class_shares"] = before.evenness / max(found.source_evenness, _TINY)
     else:
         figures |= {"kinship_of_two": kept, "two_classes": before.evenness}
