@@ -1,10 +1,11 @@
 """Forty jobs whose verdict is known beforehand, of every modality and problem, and what each is made of.
 
 `helping()`: twenty in which the transfer helps by construction. A probe is compared with class means where the classes
-are two groups of kinds each, which one mean cannot stand for; features of a network trained for photographs are tuned
-to digits; a small table profits from a network that has learnt the hidden figures from a large one with overlapping
-columns. `hopeless()`: twenty in which it cannot. The labels are shuffled, the base has random weights or has learnt
-something else, or the training items were prepared otherwise than those it is measured on.
+are two groups of kinds each, which one mean cannot stand for, and with a constant answer where there are no such means
+(tags, figures); features of a network trained for photographs are tuned to digits, those of an encoder that knows what
+reviews are about to whether they are good; a small table profits from a network that has learnt the hidden figures from
+a large one with overlapping columns. `hopeless()`: twenty in which it cannot. The labels are shuffled, the base has
+random weights or has learnt something else, or the training items were prepared otherwise than the held-out ones.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ PROBE = LinearProbe()
 TUNED = FineTune(
     epochs=4, batch_size=16, backbone_lr=1e-3, augmentation="light", horizontal_flip=False, early_stop=None
 )
+ENCODER = FineTune(epochs=3, batch_size=16, early_stop=None)
 SCRATCH = FineTune(init="scratch", epochs=1, augmentation="none")
 TABLE = FineTune(epochs=40, batch_size=64, early_stop=None)
 
@@ -85,8 +87,8 @@ def helping() -> Iterator[Made]:
             parent=partial(tables.large, problem=problem),
         )
     yield from made("a table's curved function, network", TABLE, tables.friedman, tables.products)
-    yield from made("reviews in two groups of products, probe", PROBE, *[texts.grouped] * 2)
-    yield from made("good and bad reviews, probe", PROBE, texts.sentiment)
+    yield from made("tags of reviews, probe", PROBE, *[texts.tagged] * 2)
+    yield from made("good and bad reviews, fine-tuned encoder", ENCODER, texts.sentiment)
 
 
 def hopeless() -> Iterator[Made]:
