@@ -285,3 +285,12 @@ def test_pictures_are_warped_by_their_maps() -> None:
     right[:, 0, 2] = 2 / 8  # one pixel of eight
     assert torch.allclose(warp(images, right)[..., :-1], images[..., 1:], atol=1e-3)
     assert draw(4, np.random.default_rng(0)).shape == (4, 2, 3)
+
+
+def test_a_trained_network_and_its_bottleneck_come_out_of_a_job(shop: Workshop, small: Bench) -> None:
+    result = shop.run(Mcc(**NETWORK), small.source, target=small.target, base_model="conv4")
+    assert result.manifest is not None
+    assert result.manifest.parity.max_abs_difference <= result.manifest.parity.tolerance, "ONNX says the same"
+    assert result.manifest.method["source_epochs"] == 1
+    assert any(note.startswith("No label of the target was used.") for note in result.report.notes)
+    assert next(metric.n for metric in result.report.metrics if metric.name == "accuracy") == 96

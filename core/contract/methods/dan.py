@@ -2,7 +2,9 @@
 
 from typing import ClassVar, Literal
 
-from core.contract.methods.deep import Aligned
+from pydantic import Field
+
+from core.contract.methods.deep import Aligned, Weight
 
 
 class Dan(Aligned):
@@ -18,3 +20,4 @@ class Dan(Aligned):
     )
 
     name: Literal["dan"] = "dan"
+    weight: Weight = Field(default=5.0, description="How much the loss between the domains counts beside the task's.")

@@ -2,8 +2,10 @@
 
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from core.contract.methods.common import Shift
-from core.contract.methods.deep import Aligned
+from core.contract.methods.deep import Aligned, Weight
 
 
 class DeepCoral(Aligned):
@@ -18,3 +20,4 @@ class DeepCoral(Aligned):
     shifts: ClassVar[tuple[Shift, ...]] = ("covariate", "general")
 
     name: Literal["deep_coral"] = "deep_coral"
+    weight: Weight = Field(default=20.0, description="How much the loss between the domains counts beside the task's.")

@@ -34,3 +34,11 @@ class Gan(DeepAdaptation):
     )
     noise: int = Field(default=16, ge=1, le=1024, description="Length of the generator's random input.")
     weight: Weight = Field(default=1.0, description="How much generated items count beside the source's own.")
+    near: Weight = Field(
+        default=5.0,
+        description="How much it costs to take a generated item away from its source item (mean squared difference).",
+    )
+    entropy: Weight = Field(
+        default=0.1,
+        description="How much unsure answers to target items cost (Shu, Bui, Narui, Ermon: DIRT-T, ICLR 2018).",
+    )

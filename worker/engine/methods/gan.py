@@ -2,9 +2,10 @@
 
 In pixel space Bousmalis, Silberman, Dohan, Erhan, Krishnan (PixelDA), CVPR 2017; in feature space after Volpi, Morerio,
 Savarese, Murino: Adversarial Feature Augmentation, CVPR 2018. The generator turns a source item, its label and noise
-into an item that a discriminator, which knows the class (of target items: the predicted one), holds for a target item,
-and that the classifier still gives the source's label. All parts learn at once, from one backward pass: the
-discriminator sees generated items without their gradients, the generator sees a discriminator that stands still.
+into an item near the source's that a critic, which knows the class (of target items: the predicted one), holds for a
+target item. The classifier learns from source and generated items, and to be sure of target items. All parts learn at
+once, from one backward pass: critic and classifier see generated items without their gradients, the generator sees a
+critic that stands still.
 """
 
 import torch
@@ -19,7 +20,7 @@ from worker.engine.loop import Batch
 from worker.engine.methods import deep, settling
 from worker.engine.methods.domains import DomainTraining, Neck, Weights, unmoved
 from worker.engine.methods.generators import FeatureCritic, FeatureGenerator, PixelCritic, PixelGenerator, scaled
-from worker.engine.methods.maths.alignment import ramp
+from worker.engine.methods.maths.alignment import entropy, ramp
 from worker.engine.methods.settling import SMALL, Settled
 from worker.engine.methods.worlds import World
 from worker.engine.task import Task, Trained
@@ -31,14 +32,12 @@ MAPS = 32  # of the networks in pixel space, at least
 class GanTraining(DomainTraining):
     """Source items, target items, and items made of the source's."""
 
-    def __init__(
-        self, world: World, neck: Neck, options: Settled, generator: nn.Module, critic: nn.Module, *, weight: float
-    ) -> None:
-        weights = Weights(weight, options.label_smoothing, options.source_epochs, options.epochs)
-        parts = nn.ModuleDict({"generator": generator, "critic": critic})
+    def __init__(self, world: World, neck: Neck, options: Settled, own: Options, parts: nn.ModuleDict) -> None:
+        weights = Weights(own.weight, options.label_smoothing, options.source_epochs, options.epochs)
         super().__init__(world.backbone, neck, parts, weights, freeze=options.freeze, batch_norm=options.batch_norm)
-        self.generator, self.critic = generator, critic
-        self.pixels = isinstance(generator, PixelGenerator)
+        self.generator, self.critic = parts["generator"], parts["critic"]
+        self.near, self.entropy = own.near, own.entropy
+        self.pixels = isinstance(self.generator, PixelGenerator)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Cross entropy of source and generated items, and what generator and critic make of each other."""
@@ -54,11 +53,17 @@ class GanTraining(DomainTraining):
         truth = one_hot(batch.labels, source.logits.shape[1]).to(own.dtype)
         guess = torch.softmax(target.logits.detach().float(), dim=1)
         made = self.generator(own, truth)
-        with unmoved(self.module):
-            answer = self.neck(self.backbone(made) if self.pixels else made).logits
+        with unmoved(self.module):  # the generator is not to make what is easily classified
+            fed = made.detach()
+            answer = self.neck(self.backbone(fed) if self.pixels else fed).logits
         said = cross_entropy(answer, batch.labels, label_smoothing=smoothing)
-        weight = self.weights.alignment * ramp(self.progress)
-        return losses | {"generated": weight * said} | self._contest(real, guess, made, truth)
+        share = ramp(self.progress)
+        losses |= {
+            "generated": share * self.weights.alignment * said,
+            "near": self.near * (made - own).square().mean(),
+            "entropy": share * self.entropy * entropy(torch.softmax(target.logits.float(), dim=1)).mean(),
+        }
+        return losses | self._contest(real, guess, made, truth)
 
     def _sized(self, embedding: Tensor) -> Tensor:
         return scaled(embedding) if self.neck.unit else embedding.float()
@@ -108,6 +113,7 @@ def run(task: Task) -> Trained:
         else:
             generator = FeatureGenerator(neck.linear.in_features, classes, options.noise, hidden)
             critic = FeatureCritic(neck.linear.in_features, classes, hidden)
-        return GanTraining(world, neck, settled, generator, critic, weight=options.weight)
+        parts = nn.ModuleDict({"generator": generator, "critic": critic})
+        return GanTraining(world, neck, settled, options, parts)
 
     return deep.adapt(task, make)
