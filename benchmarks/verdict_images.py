@@ -3,6 +3,8 @@
 import csv
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -101,33 +103,38 @@ digits, parity = Pictures(_digits), Pictures(_parity)
 pairs, angles = Pictures(_pairs, "labels"), Pictures(_angles, "value")
 
 
-def shuffled(build: object) -> Callable[[Path, Rng], Upload]:
+@dataclass(frozen=True)
+class Spoilt:
+    """Images that are spoilt after they were drawn; it goes to another process, so it is no closure."""
+
+    build: "partial[Upload]"
+    """Of a `Pictures`."""
+    spoil: Callable[[Drawn, Rng], Drawn]
+
+    def __call__(self, data: Path, rng: Rng) -> Upload:
+        """The upload."""
+        pictures: Pictures = self.build.func  # type: ignore[assignment]
+        return packed(self.spoil(pictures.draw(data, rng, **self.build.keywords), rng), pictures.column)
+
+
+def shuffled(build: "partial[Upload]") -> Spoilt:
     """Labels that do not follow from the images, in training and on the held-out side."""
-
-    def spoil(drawn: Drawn, rng: Rng) -> Drawn:
-        pixels, names, train = drawn
-        return pixels, [str(name) for name in rng.permutation(names)], train
-
-    return _spoilt(build, spoil)
+    return Spoilt(build, _other_labels)
 
 
-def broken(build: object, change: Callable[[Pixels, Rng], Pixels]) -> Callable[[Path, Rng], Upload]:
+def broken(build: "partial[Upload]", change: Callable[[Pixels, Rng], Pixels]) -> Spoilt:
     """Training images that were prepared otherwise than the held-out ones."""
-
-    def spoil(drawn: Drawn, rng: Rng) -> Drawn:
-        pixels, names, train = drawn
-        return np.concatenate([change(pixels[:train], rng), pixels[train:]]), names, train
-
-    return _spoilt(build, spoil)
+    return Spoilt(build, partial(_changed, change))
 
 
-def _spoilt(build: object, spoil: Callable[[Drawn, Rng], Drawn]) -> Callable[[Path, Rng], Upload]:
-    pictures, options = build.func, build.keywords  # type: ignore[attr-defined]
+def _other_labels(drawn: Drawn, rng: Rng) -> Drawn:
+    pixels, names, train = drawn
+    return pixels, [str(name) for name in rng.permutation(names)], train
 
-    def run(data: Path, rng: Rng) -> Upload:
-        return packed(spoil(pictures.draw(data, rng, **options), rng), pictures.column)
 
-    return run
+def _changed(change: Callable[[Pixels, Rng], Pixels], drawn: Drawn, rng: Rng) -> Drawn:
+    pixels, names, train = drawn
+    return np.concatenate([change(pixels[:train], rng), pixels[train:]]), names, train
 
 
 def mixed(pixels: Pixels, rng: Rng) -> Pixels:
