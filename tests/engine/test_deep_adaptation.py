@@ -130,7 +130,7 @@ def same(one: Trained, other: Trained) -> bool:
     return all(np.array_equal(mine, theirs) for mine, theirs in zip(values(one), values(other), strict=True))
 
 
-@pytest.mark.parametrize("method", [Mcc(**FAST), Shot(**FAST), Gan(**FAST)], ids=lambda method: method.name)
+@pytest.mark.parametrize("method", [Mcc(**FAST), Shot(**FAST)], ids=lambda method: method.name)
 def test_labels_of_the_target_change_nothing(method: DeepAdaptation, bench: Bench) -> None:
     other = replace(bench, target=blobs(bench.root, shift=3, seed=1, shuffled=True), events=[])
     assert same(bench.run(method)[1], other.run(method)[1])
@@ -151,11 +151,10 @@ def suspended(bench: Bench, method: DeepAdaptation, after: int) -> Path:
     return bench.root / facts["file"]
 
 
-@pytest.mark.parametrize("after", [20, 45])
 @pytest.mark.parametrize("method", [Dann(**FAST), Shot(**FAST), Gan(**FAST)], ids=lambda method: method.name)
-def test_a_suspended_training_ends_like_an_unbroken_one(method: DeepAdaptation, after: int, bench: Bench) -> None:
+def test_a_suspended_training_ends_like_an_unbroken_one(method: DeepAdaptation, bench: Bench) -> None:
     whole = bench.run(method)[1]
-    state = suspended(bench, method, after)
+    state = suspended(bench, method, 45)  # in an epoch of adaptation
     broken = bench.run(method, resume=state)[1]
     assert any("Goes on after step" in data["text"] for kind, data in bench.events if kind == "message")
     assert same(whole, broken)
