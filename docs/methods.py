@@ -17,7 +17,7 @@ RESULTS = HERE.parent / "benchmarks" / "results"
 FIGURES: dict[str, tuple[str, str]] = {
     "auto": ("finetune", r"\bauto\b"),
     "linear_probe": ("finetune", r"linear[_ ]probe"),
-    "fine_tune": ("finetune", r"fine[_-]tune|lp-ft|lora|from scratch"),
+    "fine_tune": ("recipes", r"(lp-ft|fine-tuning|from scratch|lora|probe), (accuracy|seeds)|minus probe|^sets on"),
     "rank_base_models": ("ranking", r"^mean |^base models$|^sets$|from cached features|fine-tuned"),
 }
 _INTRODUCTION = """\
