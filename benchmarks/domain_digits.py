@@ -114,6 +114,12 @@ def _both(
     table.add(f"MNIST <-> USPS, {name}, mean", sum(found) / 2, goal, "%")
 
 
+def measure(table: Table, data: Path, *, quick: bool) -> None:
+    """All methods."""
+    with tempfile.TemporaryDirectory(prefix="graft-digits-") as scratch:
+        digits(table, data, Path(scratch), DEEP, seed=0, quick=quick)
+
+
 def main() -> int:
     """Run it."""
     options = parser(__doc__ or "")
