@@ -77,6 +77,15 @@ def test_without_a_shift_there_is_nothing_to_gain() -> None:
     assert decision.verdict == "not_improved"
 
 
+def test_domains_of_different_kinds_need_no_shift_between_them() -> None:
+    """Where what is compared was learnt to be alike, likeness is no reason against it."""
+    xt, _ = domain(1, [30] * CLASSES, moved=False)
+    decision = decide(replace(evidence(xt), across=True))
+    assert "shift_before" not in refused(decision)
+    shown = {check.name: check for check in decision.report().checks}
+    assert shown["shift_before"].value is None
+
+
 def test_classes_that_were_made_up_are_refused() -> None:
     xt, yt = domain(1, [70, 70, 0, 0, 0], moved=True)
     invented = np.where(np.arange(len(yt)) % 2, yt, yt + 2)

@@ -91,6 +91,7 @@ def evidence(task: Task, method: ArmRun, rival: ArmRun, inner: _Inner) -> Eviden
         source_inner=None if inner is None else inner[0],
         target_inner=None if inner is None else inner[1],
         audit=target.labels,
+        across=mixed,
     )
 
 

@@ -37,3 +37,6 @@ class Evidence:
     """Target items (m, K) likewise."""
     audit: Ints
     """Classes (m,) of target items whose labels may be used to choose; -1 where they may not."""
+    across: bool = False
+    """Whether the domains are of different kinds: what is given as features then is a space that was learnt, and how
+    far apart they lay in it before has no meaning."""

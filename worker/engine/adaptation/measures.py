@@ -26,6 +26,9 @@ class Shift:
     p_value: float
 
 
+_UNKNOWN = Shift(math.nan, math.nan)
+
+
 @dataclass(frozen=True)
 class Answers:
     """One classifier, by its answers."""
@@ -100,7 +103,7 @@ class Ground:
         xs, xt = (x.astype(np.float64) for x in (evidence.xs[n], evidence.xt[m]))
         zs, zt, ys = validators.centred(xs), validators.centred(xt), evidence.ys[n]
         weights = validators.domain_weights(zs, zt)
-        apart = _shift(validators.rows(xs), validators.rows(xt), rng)
+        apart = _UNKNOWN if evidence.across else _shift(validators.rows(xs), validators.rows(xt), rng)
         order = validators.neighbour_agreement(zs, ys, evidence.target_after.shape[1])
         return cls(rng, n, m, zs, ys, zt, weights, apart, order)
 
