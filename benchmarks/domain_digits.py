@@ -30,7 +30,7 @@ SOURCE, TARGET = "ds_" + "0" * 25 + "1", "ds_" + "0" * 25 + "2"
 GOALS = {"dann": ">= 90", "mcc": ">= 93", "shot": ">= 95", "gan": ">= 90"}
 DEEP = ("mcc", "shot", "cdan", "dann", "dan", "jan", "deep_coral", "adabn", "gan")
 MOST = "<= 900"
-"""Seconds of one training, on two cores."""
+"""Seconds of one job, on two cores that it has for itself."""
 
 
 def uploads(data: Path, scratch: Path, seed: int, *, quick: bool) -> dict[str, DataRef]:
@@ -110,7 +110,7 @@ def _both(
         result, seconds = adapt(method, refs[source], refs[target], scratch, seed, measures=measures)
         found.append(accuracy(result))
         table.add(f"{source} -> {target}, {name}", found[-1], "", "%")
-        table.add(f"{source} -> {target}, {name}, whole job", seconds, MOST, "s")
+        table.add(f"{source} -> {target}, {name}, whole job", seconds, "" if measures else MOST, "s")
     table.add(f"MNIST <-> USPS, {name}, mean", sum(found) / 2, goal, "%")
 
 
