@@ -211,3 +211,16 @@ def test_a_parent_with_other_classes_is_skipped(shop, source):
     assert by_name(child)["previous_model"].state == "skipped"
     assert "other classes" in by_name(child)["previous_model"].note
     assert child.report.judgement.forgetting is None  # a frozen network has not moved
+
+
+def test_the_constant_tags_are_those_with_the_highest_f1():
+    rng = np.random.default_rng(0)
+    for share in (np.full(10, 0.19), np.array([0.5, 0.25, 0.25, 0.02]), np.array([0.9, 0.05])):
+        truth = rng.random((20_000, len(share))) < share
+        chosen = arms._best_tags(share) > 0
+        f1 = {
+            kept: 2 * truth[:, order].sum() / (kept * len(truth) + truth.sum())
+            for kept in range(1, len(share) + 1)
+            for order in [np.argsort(-share, kind="stable")[:kept]]
+        }
+        assert f1[int(chosen.sum())] >= max(f1.values()) - 0.01

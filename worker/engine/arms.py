@@ -156,6 +156,18 @@ def _nearest(means: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
     return 2 * means, -np.square(means).sum(axis=-1)
 
 
+def _best_tags(share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logits (K,) of the same tags for every item: those by whose number, the commonest first, F1 is highest.
+
+    No tags at all would be an F1 of 0, which any guess beats.
+    """
+    ordered = np.sort(share)[::-1]
+    f1 = 2 * ordered.cumsum() / (np.arange(1, len(share) + 1) + share.sum())
+    last = ordered[int(f1.argmax())]
+    odds = np.log(share / (1 - share))
+    return odds - np.log(last / (1 - last)) + 0.1
+
+
 def constant(merged: JobData, frozen: FrozenFeatures) -> ArmRun:
     """`majority`, or for a regression `mean`: one answer to everything, from the training labels alone."""
     labels, width = merged.train.labels, frozen.base.identity.card.width
@@ -163,7 +175,7 @@ def constant(merged: JobData, frozen: FrozenFeatures) -> ArmRun:
         name, bias = "mean", np.asarray(labels, dtype=np.float64).mean(axis=0)
     else:
         share = (one_hot(merged.problem, labels, merged.outputs).sum(axis=0) + 0.5) / (len(labels) + 1)
-        name, bias = "majority", np.log(share) if merged.problem == "classification" else np.log(share / (1 - share))
+        name, bias = "majority", np.log(share) if merged.problem == "classification" else _best_tags(share)
     head = Head(np.zeros((merged.outputs, width), dtype=np.float32), bias.astype(np.float32))
     answers = [np.tile(head.bias, (len(items), 1)) for items in (merged.train, merged.held_out)]
     return ArmRun(
