@@ -132,6 +132,7 @@ def _judged(report: Report) -> dict[str, Any]:
     found = report.judgement
     return {
         "judged": found,
+        "of_source": bool(found and found.guard and report.evaluated_on == "test_split"),
         "judged_title": verdict.title(found) if found else "",
         "effect": verdict.effect_strip(found) if found else None,
         "arms": verdict.rows(report),

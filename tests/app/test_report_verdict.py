@@ -90,4 +90,7 @@ def test_the_page_says_what_the_guard_found() -> None:
     assert "Is no class lost?" in page
     assert "is 2 &lt;b&gt;" in page
     assert "No label of the target had a part in it" in page
+    assert "These figures are of the old domain" in page
+    measured = report.model_copy(update={"judgement": judgement, "evaluated_on": "target"})
+    assert "These figures are of the old domain" not in render(measured, Extras())
     assert "What the guard says" not in render(report, Extras())

@@ -14,6 +14,7 @@ from tests.engine.tables import columns, table
 from tests.engine.uploads import members
 from worker.engine.data import JobData, read
 from worker.engine.door import DataRef, Inputs, Result
+from worker.engine.notes import OF_SOURCE
 
 KINDS = columns(a="number", b="number", c="number", d="number")
 CLASSES = ("x", "y", "z")
@@ -132,6 +133,18 @@ def test_what_cannot_be_adapted_to_is_refused(
         looked(shop, build(shop), labels)
     assert (caught.value.code, caught.value.param) == (code, param)
     assert caught.value.hint
+
+
+def test_figures_of_the_old_domain_are_called_so(shop: Workshop) -> None:
+    result = adapt(shop, "coral", domain(shop, 0.0, seed=1), unlabelled(shop))
+    assert OF_SOURCE in result.report.notes
+    assert result.report.evaluated_on == "test_split"
+    judgement = result.report.judgement
+    assert judgement is not None
+    assert judgement.guard is not None
+    assert judgement.verdict == judgement.guard.verdict
+    labelled = adapt(shop, "coral", domain(shop, 0.0, seed=1), domain(shop, 1.0, seed=2))
+    assert OF_SOURCE not in labelled.report.notes
 
 
 def test_a_job_without_a_target_is_refused(shop: Workshop, tmp_path: Path) -> None:

@@ -9,11 +9,17 @@ from worker.engine.problems import one_hot
 _UNEVEN = 3.0  # largest class by smallest from which on it is said
 _WIDE = 0.1  # width of the interval of the accuracy
 _THIN = 10
+OF_SOURCE = (
+    "No item of the new domain has a label that may be measured with, so the figures are those of held-out items of "
+    "the source. How good the model is on the new domain they do not say; the guard's checks are all that is known."
+)
 
 
 def about_data(data: JobData) -> list[str]:
-    """Uneven or thin classes, classes that were not measured, items that stand on both sides."""
+    """Figures of another domain, uneven or thin classes, classes without a figure, items that stand on both sides."""
     notes = []
+    if data.target is not None and data.evaluated_on == "test_split":
+        notes.append(OF_SOURCE)
     if data.problem != "regression":
         notes += _about_classes(data)
     shared = len(data.held_out.digests() & (data.train.digests() | data.validation.digests()))
