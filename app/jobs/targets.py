@@ -8,7 +8,7 @@ from app.nearest import hint_nearest
 from core.contract.datasets import Dataset, DatasetReport
 from core.contract.errors import ConflictError, InvalidRequestError
 from core.contract.jobs import JobSpec
-from core.contract.methods import METHODS, CrossModal, MethodOptions
+from core.contract.methods import METHODS, Auto, CrossModal, MethodOptions
 from core.store import datasets
 
 LEAST_ITEMS = 10
@@ -32,6 +32,13 @@ def check_fields(spec: JobSpec) -> None:
             param="target",
             hint=f"Leave `target` out, or choose a method that takes one: {_listed(known)}.",
             details={"methods": known},
+        )
+    if isinstance(spec.method, Auto) and spec.method.arms != "auto":
+        raise InvalidRequestError(
+            "With a `target`, `auto` races methods that adapt; `arms` names some that learn from the source alone.",
+            code="not_applicable",
+            param="method.arms",
+            hint="Leave `arms` out; or leave `target` out, and the arms are raced on the source.",
         )
     for param, other in (("source", spec.source), ("evaluation", spec.evaluation)):
         if spec.target == other:

@@ -70,6 +70,9 @@ def test_other_methods_take_no_target(client: TestClient, store: Store) -> None:
         error = _refused(reply, 422, "not_applicable", "target")
         assert {"auto", *ADAPTING} <= set(error["details"]["methods"])
         assert "`auto`" in error["hint"]
+    arms = {"name": "auto", "arms": ["linear_probe"]}
+    error = _refused(_post(client, source=source, target=target, method=arms), 422, "not_applicable", "method.arms")
+    assert "Leave `arms` out" in error["hint"]
     for use in ("few", "none"):
         _refused(_post(client, source=source, target_labels=use), 422, "target_required", "target_labels")
     error = _refused(

@@ -73,6 +73,16 @@ def test_classes_that_the_target_lacks_are_not_made_up() -> None:
     assert right(result.chosen, found, yt) >= right(result.runners[0], found, yt) - 0.01
 
 
+def test_a_race_whose_time_is_over_begins_no_more() -> None:
+    found, _ = domains()
+    at_once = race.contend(found, np.random.default_rng(0), over=lambda: True)
+    assert [one.name for one in at_once.runners] == [race.SOURCE_ONLY]
+    asked = iter([False, True])
+    early = race.contend(found, np.random.default_rng(0), over=lambda: next(asked))
+    assert [one.name for one in early.runners] == [race.SOURCE_ONLY, race.PRIORS, race.CENTRED]
+    assert early.chosen in early.runners
+
+
 def test_audit_labels_choose_where_they_are_given() -> None:
     found, yt = domains(related=False)
     audit = np.where(np.arange(len(yt)) % 3 == 0, yt, -1)

@@ -164,8 +164,8 @@ def _best_tags(share: NDArray[np.float64]) -> NDArray[np.float64]:
     ordered = np.sort(share)[::-1]
     f1 = 2 * ordered.cumsum() / (np.arange(1, len(share) + 1) + share.sum())
     last = ordered[int(f1.argmax())]
-    odds = np.log(share / (1 - share))
-    return odds - np.log(last / (1 - last)) + 0.1
+    odds: NDArray[np.float64] = np.log(share / (1 - share))
+    return odds - float(np.log(last / (1 - last))) + 0.1
 
 
 def constant(merged: JobData, frozen: FrozenFeatures) -> ArmRun:

@@ -29,10 +29,11 @@ class Auto(MethodOptions):
     arms: Annotated[list[RaceArm], Field(min_length=1, max_length=3)] | Literal["auto"] = Field(
         default="auto",
         description="What may run. `auto`: a linear probe first; fine-tuning from it, if the probe leaves something to "
-        "gain; for texts low-rank additions (LoRA), if time is left.",
+        "gain; for texts low-rank additions (LoRA), if time is left. With a `target` it stays `auto`: then methods "
+        "that adapt are raced (label shift, centring, pseudo-labels, prototypes, mixtures of them).",
     )
     seconds: Annotated[int, Field(ge=1, le=30 * 24 * 3600)] | Literal["auto"] = Field(
         default="auto",
-        description="How long the race may take: training ends then, and the best so far is served. `auto`: four "
-        "fifths of `budget.max_seconds`, or ten minutes without one.",
+        description="How long the race may take: training ends then, no further arm is begun, and the best so far is "
+        "served. `auto`: four fifths of `budget.max_seconds`, or ten minutes without one.",
     )

@@ -61,13 +61,17 @@ class Result:
     chosen: Runner
 
 
-def run(task: Task) -> Trained:
-    """Race on the frozen features of source and target; what is handed back is the winner's, with all in `raced`."""
+def run(task: Task, seconds: float) -> Trained:
+    """Race on the frozen features of source and target; what is handed back is the winner's, with all in `raced`.
+
+    Once `seconds` are over, or the user says stop, no further candidate is begun.
+    """
     results: list[Result] = []
+    end = time.monotonic() + seconds
     modality = task.data.source.modality
 
     def fit(found: Domains, rng: np.random.Generator) -> Adapted:
-        result = contend(found, rng, modality, check=task.wishes.check)
+        result = contend(found, rng, modality, check=task.wishes.check, over=lambda: over(end, task))
         results.append(result)
         return result.chosen.adapted
 
@@ -90,19 +94,29 @@ def run(task: Task) -> Trained:
     return replace(trained, options=options | trained.options, raced=raced, notes=[*story(last), *trained.notes])
 
 
+def over(end: float, task: Task) -> bool:
+    """Whether no more is to be begun."""
+    return task.wishes.stop() or time.monotonic() > end
+
+
 def contend(
     found: Domains,
     rng: np.random.Generator,
     modality: Modality = "image",
     *,
     check: Callable[[], None] = lambda: None,
+    over: Callable[[], bool] = lambda: False,
 ) -> Result:
-    """Run the candidates and choose one; `check` may raise, to end it."""
+    """Run the candidates and choose one; `check` may raise, to end it, and `over` says that those so far will do."""
     race = _Race.begin(found, rng, modality)
+    if over():
+        return Result(race.ran, race.best([]))
     by_priors = race.judged(PRIORS, lambda: runners.shifted(found, rng, modality))
     check()
     centred = race.judged(CENTRED, lambda: runners.centred(found, rng, modality))
     check()
+    if over():
+        return Result(race.ran, race.best([by_priors] if _accounted(by_priors) else [centred]))
     selective = race.judged(SELECTIVE, lambda: runners.selective(found, modality))
     check()
     prototypes = race.judged("prototype_self_training", lambda: runners.prototypes(found, modality))
@@ -112,8 +126,7 @@ def contend(
     order = [guesses, centred]
     if race.ground.source_neighbours >= _LUMPY:
         order = [*([lumps] if _accepted(prototypes) and _accepted(selective) else []), selective, *order]
-    explained = by_priors.adapted.options.get("explained")
-    if isinstance(explained, float) and explained >= _ACCOUNTED:
+    if _accounted(by_priors):
         order = [by_priors]
     return Result(race.ran, race.best(order))
 
@@ -172,6 +185,12 @@ def _evidence(found: Domains, before: runners.Probe, adapted: Adapted) -> Eviden
         target_inner=None,
         audit=np.full(len(found.xt), -1),
     )
+
+
+def _accounted(by_priors: Runner) -> bool:
+    """Whether other class shares account for the distance between the domains."""
+    explained = by_priors.adapted.options.get("explained")
+    return isinstance(explained, float) and explained >= _ACCOUNTED
 
 
 def _accepted(one: Runner) -> bool:

@@ -51,7 +51,7 @@ def run(task: Task) -> Trained:
     if task.data.target is not None:
         from worker.engine.adaptation import race  # it knows the methods, and this is one
 
-        return race.run(task)
+        return race.run(task, _seconds(options, task))
     end = time.monotonic() + _seconds(options, task)
     runners: list[_Runner] = []
     notes: list[str] = []
