@@ -13,13 +13,14 @@ HERE = Path(__file__).parent
 PAGE = HERE / "methods.md"
 RESULTS = HERE.parent / "benchmarks" / "results"
 
-# Where a method's figures stand: the file of results, and which of its rows.
+# Where a method's figures stand: the file of results, and which of its rows. Those that adapt stand in `ADAPTED`.
 FIGURES: dict[str, tuple[str, str]] = {
-    "auto": ("finetune", r"\bauto\b"),
+    "domain_shift": ("shift_power", r"^type I error"),
     "linear_probe": ("finetune", r"linear[_ ]probe"),
     "fine_tune": ("recipes", r"(lp-ft|fine-tuning|from scratch|lora|probe), (accuracy|seeds)|minus probe|^sets on"),
     "rank_base_models": ("ranking", r"^mean |^base models$|^sets$|from cached features|fine-tuned"),
 }
+ADAPTED = ("domain_photos", "domain_digits", "domain_reviews")
 _INTRODUCTION = """\
 # Methods
 
@@ -135,13 +136,19 @@ def _cell(text: str) -> str:
 
 
 def _figures(name: str) -> list[str]:
-    """What was measured of the method, out of the file of results."""
-    file, wanted = FIGURES.get(name, ("", "^$"))
+    """What was measured of the method, out of the files of results."""
+    adapted = rf", {re.escape(name)}, (mean|served, mean|pairs|seconds)"
+    places = [FIGURES[name]] if name in FIGURES else [(file, adapted) for file in ADAPTED]
+    found = [line for file, wanted in places for line in _measured(file, wanted)]
+    return found or ["**Measured.** Nothing yet.", ""]
+
+
+def _measured(file: str, wanted: str) -> list[str]:
     path = RESULTS / f"{file}.json"
     found = json.loads(path.read_text()) if path.is_file() else {"rows": []}
     rows = [row for row in found["rows"] if re.search(wanted, row["name"], re.IGNORECASE)]
     if not rows:
-        return ["**Measured.** Nothing yet.", ""]
+        return []
     machine = found["machine"]
     told = f"**Measured** on {machine['date']} by `{machine['command']}`, {machine['cores']} cores:"
     lines = [f"| {_cell(row['name'])} | {row['value']:.4g}{_unit(row)} | {row['goal']} |" for row in rows]
