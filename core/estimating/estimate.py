@@ -13,16 +13,19 @@ from core.estimating.work import Device, Work
 
 _LEAST_SECONDS = 0.12
 _LEAST_BYTES = 0.08
+_COMPUTED = {"features", "train"}
 
 
 def estimate(work: Work, rates: Rates, device: Device, *, at: datetime) -> Estimate:
     """Seconds, memory and disk of a job, with what would make it fit where it does not."""
     by_step = parts(work, rates, device)
-    whole = Sum()
-    for part in by_step.values():
-        whole.take(part)
+    whole = _added(list(by_step.values()))
     held = memory.peak(work, rates, device)
-    basis = _basis(whole.basis, cast("Basis", held.basis))
+    # What the device computes decides it; what all jobs take alike is constants, and most of a short one.
+    computed = (
+        _added([part for name, part in by_step.items() if name in _COMPUTED]) if _COMPUTED & set(by_step) else whole
+    )
+    basis = _basis(computed.basis, cast("Basis", held.basis))
     found = Estimate(
         seconds=_seconds(whole, residuals(rates, "seconds", work, basis)),
         memory_bytes=_figure(held, residuals(rates, "memory", work, basis)),
@@ -34,6 +37,13 @@ def estimate(work: Work, rates: Rates, device: Device, *, at: datetime) -> Estim
     )
     fits = refusal.fits(found, device)
     return found.model_copy(update={"fits": fits, "advice": refusal.advice(work, rates, device, found, fits=fits)})
+
+
+def _added(steps: list[Sum]) -> Sum:
+    found = Sum()
+    for part in steps:
+        found.take(part)
+    return found
 
 
 def residuals(rates: Rates, what: str, work: Work, basis: str) -> tuple[float, ...]:
