@@ -4,6 +4,7 @@ A method that adapts ends as a chain of these, so that it answers new items and 
 forms stand in `worker.engine.head_graph`.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -16,12 +17,12 @@ Floats = NDArray[np.float32]
 EPSILON = 1e-12  # as torch.nn.functional.normalize
 
 
-class StageModule(nn.Module):
+class StageModule(nn.Module, ABC):
     """A stage in torch; what can be trained in it are parameters."""
 
+    @abstractmethod
     def as_stage(self) -> "Stage":
         """The stage as plain arrays again."""
-        raise NotImplementedError
 
 
 class Stage(Protocol):
@@ -95,11 +96,8 @@ class _AffineModule(StageModule):
         return Affine(array(self.weight), array(self.bias))
 
 
-@dataclass(frozen=True)
-class Unit:
-    """Each row divided by its length."""
-
-    kind: ClassVar[str] = "unit"
+class _Plain:
+    """What stages share that keep the width, whatever it is, and have nothing to keep."""
 
     @property
     def width(self) -> int | None:
@@ -108,15 +106,22 @@ class Unit:
     def out(self, width: int, /) -> int:
         return width
 
-    def __call__(self, x: Floats) -> Floats:
-        length = np.maximum(np.linalg.norm(x, axis=1, keepdims=True), EPSILON)
-        return np.asarray(x / length, dtype=np.float32)
-
     def tensors(self) -> dict[str, Floats]:
         return {}
 
     def settings(self) -> dict[str, Any]:
         return {}
+
+
+@dataclass(frozen=True)
+class Unit(_Plain):
+    """Each row divided by its length."""
+
+    kind: ClassVar[str] = "unit"
+
+    def __call__(self, x: Floats) -> Floats:
+        length = np.maximum(np.linalg.norm(x, axis=1, keepdims=True), EPSILON)
+        return np.asarray(x / length, dtype=np.float32)
 
     def as_module(self) -> StageModule:
         return _UnitModule()
@@ -131,26 +136,13 @@ class _UnitModule(StageModule):
 
 
 @dataclass(frozen=True)
-class Relu:
+class Relu(_Plain):
     """What is below zero becomes zero."""
 
     kind: ClassVar[str] = "relu"
 
-    @property
-    def width(self) -> int | None:
-        return None
-
-    def out(self, width: int, /) -> int:
-        return width
-
     def __call__(self, x: Floats) -> Floats:
         return np.maximum(x, 0).astype(np.float32)
-
-    def tensors(self) -> dict[str, Floats]:
-        return {}
-
-    def settings(self) -> dict[str, Any]:
-        return {}
 
     def as_module(self) -> StageModule:
         return _ReluModule()
