@@ -4,6 +4,7 @@ import re
 
 from sqlalchemy import Connection
 
+from app.jobs.episodes import check_classes, check_new
 from app.jobs.targets import across, check_fields, check_target, measures
 from app.nearest import hint_nearest
 from core.catalogue import find, is_hf, is_timm
@@ -12,6 +13,7 @@ from core.contract.datasets import Dataset, Modality, Split
 from core.contract.errors import ConflictError, GraftError, InvalidRequestError, NotFoundError
 from core.contract.jobs import DEFAULT_BASE_MODELS, JobSpec
 from core.contract.methods import METHODS, FineTune, RankBaseModels
+from core.contract.methods.episodic import Episodic, MetaLearning
 from core.store import datasets, models
 
 _MODEL_ID = re.compile(r"mdl_[0-9a-z]{26}")
@@ -43,7 +45,10 @@ def check(tx: Connection, tenant: str, spec: JobSpec) -> JobSpec:
     target = None if spec.target is None else _ready(tx, tenant, spec.target, "target")
     if target is not None:
         check_target(tx, tenant, spec, source, target)
-    if method.makes_model:
+    if isinstance(spec.method, Episodic):
+        check_classes(spec, source)
+        _episodes(tx, tenant, spec, source)
+    elif method.makes_model:
         _contest(tx, tenant, spec, source, target)
     elif spec.evaluation is not None:
         raise _not_applicable(spec, "evaluation", "It makes a report and no model that could be measured.")
@@ -52,7 +57,7 @@ def check(tx: Connection, tenant: str, spec: JobSpec) -> JobSpec:
     _fits(name, card, source)
     if spec.target_base_model is not None:
         _fits_target(spec.target_base_model, source, target)
-    if card is not None and isinstance(spec.method, FineTune):
+    if card is not None and isinstance(spec.method, FineTune | MetaLearning) and spec.method.freeze != "auto":
         _stage(card, spec.method.freeze)
     return spec.model_copy(update={"base_model": name})
 
@@ -67,6 +72,17 @@ def _contest(tx: Connection, tenant: str, spec: JobSpec, source: Dataset, target
         across = target is not None and METHODS[spec.method.name].heterogeneous
         modality = target.modality if target is not None and across else source.modality
         _comparable(source, _ready(tx, tenant, spec.evaluation, "evaluation"), modality)
+
+
+def _episodes(tx: Connection, tenant: str, spec: JobSpec, source: Dataset) -> None:
+    """Items of all classes to learn from and to measure on; and an evaluation data set has classes of its own."""
+    _trainable(tx, tenant, source, ("train",))
+    _measurable(source)
+    if spec.evaluation is None:
+        return
+    evaluation = _ready(tx, tenant, spec.evaluation, "evaluation")
+    _labelled(evaluation, "evaluation")
+    check_new(source, evaluation)
 
 
 def _not_applicable(spec: JobSpec, param: str, hint: str) -> InvalidRequestError:

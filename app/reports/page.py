@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from app.reports import ranking, shift, verdict, words
+from app.reports import episodes, ranking, shift, verdict, words
 from app.reports.calibration import reliability_chart
 from app.reports.confusion import LABELLED_UP_TO, confusion_chart, worst_pairs
 from app.reports.headline import accuracy_strip
@@ -102,6 +102,7 @@ def _context(report: Report, extras: Extras) -> dict[str, Any]:
         "method": METHODS[report.method].title if report.method in METHODS else report.method,
         **_judged(report),
         **shift.context(report),
+        **episodes.context(report),
         "lead": words.lead(report),
         "strip": accuracy_strip(report) if report.problem == "classification" else None,
         "headline": words.headline(report),

@@ -29,6 +29,9 @@ ARMS = {
     "from_scratch": "The same network from scratch",
     "source_only": "Trained on the source alone",
     "paired_only": "Trained on the paired items alone",
+    "simple_shot": "Class means of the frozen base model",
+    "logistic_regression": "Logistic regression on frozen features",
+    "plain_fine_tuning": "Plain fine-tuning on the same few items",
 }
 FIGURES = {"accuracy": "accuracy", "micro_f1": "F1", "r2": "R²"}
 

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from core.contract.base import JobId, ModelId, Record, Sha256
 from core.contract.datasets import Modality, Problem
+from core.contract.few_shot import FewShot
 from core.contract.prepare import Prepare
 from core.contract.reports import Metric
 from core.contract.verdicts import Judgement, Verdict
@@ -86,6 +87,9 @@ class ModelManifest(Record):
     hardware: dict[str, str]
     seconds: float = Field(description="Wall-clock seconds the job took up to the export.")
     licence: str = Field(description="Licence of the base model's weights.")
+    few_shot: FewShot | None = Field(
+        default=None, description="Of a model that classes can be added to from a few items: POST /models/{id}/classes."
+    )
     imported: Imported | None = Field(default=None, description="Set where the weights came from outside.")
     created_at: datetime
 
@@ -171,6 +175,11 @@ class Prediction(Record):
     label: str | None = None
     probability: float | None = None
     top: list[LabelScore] = []
+    none_of_these: bool | None = Field(
+        default=None,
+        description="Few-shot models: whether the item is unlike all of the classes. It has no `label` then; `top` "
+        "still names the nearest.",
+    )
     labels: list[str] | None = Field(default=None, description="Multi-label: all classes above one half.")
     value: float | None = Field(default=None, description="Regression: the predicted number.")
     low: float | None = Field(default=None, description="Regression: nine of ten values lie between `low` and `high`.")

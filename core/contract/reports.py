@@ -6,6 +6,7 @@ from pydantic import Field
 
 from core.contract.base import Record
 from core.contract.datasets import Modality, Problem
+from core.contract.few_shot import EpisodeReport
 from core.contract.jobs import Step
 from core.contract.shifts import Shift as Shift  # noqa: PLC0414 - a part of the report
 from core.contract.verdicts import Arm, Difference, Judgement
@@ -146,6 +147,7 @@ class Report(Record):
     judgement: Judgement | None = None
     ranking: Ranking | None = None
     shift: Shift | None = Field(default=None, description="Of a job with a `target`.")
+    episodes: EpisodeReport | None = Field(default=None, description="Of a job that is measured on episodes.")
     curve_axis: Literal["epoch", "log10_regularisation"]
     curve: list[CurvePoint] = []
     mistakes: list[Mistake] = Field(default=[], max_length=20)

@@ -21,7 +21,7 @@ class Difference(Record):
     low: float = Field(description="Lower end of the 95 % interval.")
     high: float
     p_value: float | None = None
-    test: Literal["mcnemar", "paired_bootstrap"]
+    test: Literal["mcnemar", "paired_bootstrap", "paired_t"]
 
 
 class Arm(Record):

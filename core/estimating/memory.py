@@ -33,7 +33,7 @@ def peak(work: Work, rates: Rates, device: Device) -> Bytes:
     steps: dict[StepName, Rate] = {"features": _features(work, rates, device)}
     if found is not None:
         steps["train"] = training(work, rates, device, found)
-    end = kind_of_end(found)
+    end = kind_of_end(found, work)
     if end == "network":
         seen = rates.find("bytes.compare", network=work.network, data=work.data, variant=end)
         steps["compare"] = steps["train"] if seen is None else replace(seen, value=seen.value + kept(work, device))
@@ -137,7 +137,7 @@ def _poorer(*rates: Rate) -> str:
 def disk(work: Work, rates: Rates) -> Bytes:
     """What the job adds to the data folder: bundle, checkpoint, features, graph."""
     found, weights = course(work), _weights(work)
-    end = kind_of_end(found)
+    end = kind_of_end(found, work)
     known = rates.find("bytes.disk", network=work.network, data=work.data, variant=end)
     fresh = work.fresh * work.width * _FLOAT
     graph = weights if not work.graph_cached and work.fresh else 0.0

@@ -10,6 +10,8 @@ from pydantic import Field
 from core.contract.base import Record
 from core.contract.jobs import StepName
 from core.contract.methods import Auto, FineTune, LinearProbe, RankBaseModels
+from core.contract.methods.episodic import MetaLearning
+from core.estimating import episodes
 from core.estimating.course import Course
 from core.estimating.memory import kept
 from core.estimating.rates import Observation
@@ -153,7 +155,7 @@ def _bytes(seen: _Seen) -> Iterator[Observation]:
     if seen.whole or spent.graph_seconds is None:  # a base model that is opened for the first time leaves more behind
         yield seen.at("bytes.start", spent.start_bytes)
     more = kept(seen.work, seen.device)
-    end = kind_of_end(found)
+    end = kind_of_end(found, seen.work)
     variants: dict[StepName, str | None] = {
         "features": "" if spent.graph_seconds is None else "graph",
         "train": found.held if found else None,
@@ -195,7 +197,7 @@ def digest(work: Work) -> str:
 
 def _once(seen: _Seen) -> Iterator[Observation]:
     work, spent, found = seen.work, seen.spent, _course(seen)
-    end = kind_of_end(found)
+    end = kind_of_end(found, work)
     steps = spent.steps
     if spent.seconds is not None:
         named = sum(seconds for name, seconds in steps.items() if name != "prepare") + (spent.store_seconds or 0.0)
@@ -208,6 +210,8 @@ def _once(seen: _Seen) -> Iterator[Observation]:
         return
     if isinstance(work.method, LinearProbe) and "train" in steps:
         yield seen.at("fit", steps["train"] / max(1, work.train + work.validation), work.method.solver)
+    if isinstance(work.method, MetaLearning) and "train" in steps:
+        yield seen.at("meta", steps["train"] / max(1, episodes.passes(work)), work.method.name)
     if found is not None and spent.setup_seconds is not None and not isinstance(work.method, Auto):
         yield _setup(seen, found, spent.setup_seconds)
     if isinstance(work.method, Auto) and work.method.arms == "auto" and not work.target:

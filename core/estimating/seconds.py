@@ -7,7 +7,8 @@ from typing import Literal
 from core.contract.jobs import StepName
 from core.contract.methods import Auto, FineTune, LinearProbe, RankBaseModels
 from core.contract.methods.deep import DeepAdaptation
-from core.estimating import assumed
+from core.contract.methods.episodic import MetaLearning
+from core.estimating import assumed, episodes
 from core.estimating.adaptation import from_scratch
 from core.estimating.course import Course, adapting_course, course_of
 from core.estimating.rates import Rate, Rates
@@ -75,8 +76,10 @@ def course(work: Work) -> Course | None:
     return None
 
 
-def kind_of_end(found: Course | None) -> str:
+def kind_of_end(found: Course | None, work: Work) -> str:
     """What is measured and exported in the end: a `network` that was trained, or the `frozen` one with a head."""
+    if isinstance(work.method, MetaLearning):
+        return "frozen" if episodes.kind(work) == "features" else "network"
     return "network" if found is not None and found.network else "frozen"
 
 
@@ -84,7 +87,7 @@ class _Reckoner:
     def __init__(self, work: Work, rates: Rates, device: Device) -> None:
         self.work, self.rates, self.device = work, rates, device
         self.course = course(work)
-        self.end = kind_of_end(self.course)
+        self.end = kind_of_end(self.course, work)
 
     def find(self, kind: str, otherwise: Rate, variant: str = "") -> Rate:
         """The figure for this network and data, or for other networks where it is about the same, or what is assumed.
@@ -164,6 +167,8 @@ class _Reckoner:
             return self.per_item("fit", work.train + work.validation, assumed.fit(work), work.method.solver)
         if work.target and self.course is None:
             return self.adapt()
+        if isinstance(work.method, MetaLearning):
+            return self.per_item("meta", episodes.passes(work), episodes.seconds(work, self.device), work.method.name)
         if isinstance(work.method, Auto):
             total.take(self.per_item("fit", work.train + work.validation, assumed.fit(work), "ridge"))
             if self.course is not None:

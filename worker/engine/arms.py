@@ -16,10 +16,8 @@ from core.contract.errors import JobError
 from core.contract.methods import LinearProbe
 from core.contract.verdicts import ArmRole, ArmState
 from worker.engine.data import Items, JobData
-from worker.engine.feeds import embed_all, source
-from worker.engine.frozen import FrozenFeatures
+from worker.engine.frozen import FrozenFeatures, embeddings_of
 from worker.engine.heads import Head
-from worker.engine.loading import workers
 from worker.engine.methods import linear_probe
 from worker.engine.problems import one_hot
 from worker.engine.task import Raced, Task, Trained
@@ -55,10 +53,7 @@ def logits_of(trained: Trained, items: Items, frozen: FrozenFeatures, check: Cal
         return np.empty((0, trained.head.classes), dtype=np.float32)
     if trained.backbone is None:
         return trained.head(frozen(items))
-    module = trained.backbone.module.to(frozen.device)
-    with workers(frozen.threads, "evaluate") as pool:
-        seen = source(items, frozen.base, share=0)
-        return trained.head(embed_all(module, seen, device=frozen.device, pool=pool, check=check))
+    return trained.head(embeddings_of(trained.backbone, items, frozen, check))
 
 
 def of_method(task: Task, trained: Trained, seconds: float) -> ArmRun:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.contract.errors import JobError
+from core.contract.few_shot import EpisodeReport
 from core.contract.jobs import JobSpec
 from core.contract.shifts import Shift
 from core.contract.verdicts import Arm, Difference, Judgement
@@ -52,6 +53,8 @@ class Contest:
     judgement: Judgement | None
     shift: Shift | None = None
     """Of a job that adapts."""
+    episodes: EpisodeReport | None = None
+    """Of a job that is measured on episodes."""
 
 
 def hold(ground: Ground, trained: Trained) -> Contest:
@@ -134,7 +137,7 @@ def _baselines(ground: Ground, method: ArmRun) -> list[ArmRun]:
     """Those that make sense for the method and the data, the simplest last."""
     task, merged = ground.task, ground.task.data.merged()
     from_scratch = getattr(task.options, "init", "pretrained") == "scratch"
-    frozen, reason = _pretrained(ground) if from_scratch else (task.features, "")
+    frozen, reason = pretrained(ground) if from_scratch else (task.features, "")
     found: list[ArmRun] = []
     if ground.inputs.parent is not None and not reason:
         found.append(attempt(lineage.NAME, lambda: lineage.previous_model(task, ground.inputs, merged, frozen)))
@@ -154,7 +157,7 @@ def _scratch(ground: Ground) -> ArmRun:
     return scratch.run(ground.task, ground.open_base(pretrained=False), ground.out)
 
 
-def _pretrained(ground: Ground) -> tuple[FrozenFeatures, str]:
+def pretrained(ground: Ground) -> tuple[FrozenFeatures, str]:
     """The pretrained base model, for a network from random weights to be compared with; or why it cannot be had."""
     own = ground.task.features
     if own.base.identity.card.weights.source == "none" and ground.inputs.parent is None:

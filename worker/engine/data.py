@@ -34,6 +34,8 @@ class JobData:
     """Of a regression."""
     target: Items | None = None
     """All items of the new domain, where there is one; their labels are -1, but for those that may be chosen by."""
+    novel: Items | None = None
+    """Items of other classes that episodes are drawn from, where there are such; labels count in their own classes."""
 
     @property
     def source(self) -> DatasetManifest:
@@ -81,12 +83,14 @@ def read(
     labelled: bool = True,
     target_labels: TargetLabels = "evaluation",
     across: bool = False,
+    episodic: bool = False,
     seed: int = 0,
 ) -> JobData:
     """Read and check the data sets.
 
     Without an evaluation data set the source's splits are used as they are. With one, all its items are held out; with
     a labelled target those of its items that nothing is chosen by; the source's test split then is trained on, too.
+    In an `episodic` job the evaluation data set has classes of its own, and only episodes are measured on it.
     `across` kinds of data an unlabelled target is measured on items whose partner is in that split. Where nothing is
     `measured`, held-out items may be missing; where it need not be `labelled`, a source without labels is all training
     items. Raises `JobError`: `labels_required`, `too_few_classes`, `no_training_items`, `class_without_items`,
@@ -100,7 +104,13 @@ def read(
         for ref, role in ((inputs.target, _TARGET), (inputs.evaluation, _EVALUATION)):
             if ref is not None:
                 collections.append(_open(ref, role))
-        data = _unlabelled(collections) if alone else _split(collections, target_labels, seed)
+        if alone:
+            data = _unlabelled(collections)
+        elif episodic and inputs.evaluation is not None:
+            *own, other = collections
+            data = replace(_split(own, target_labels, seed), collections=collections, novel=_novel(own[0], other))
+        else:
+            data = _split(collections, target_labels, seed)
         if not alone:
             data = _across(data) if across else data
             _check(data, measured)
@@ -180,6 +190,23 @@ def _split(collections: list[Collection], target_labels: TargetLabels, seed: int
         scale=scale,
         target=None if target is None else target.items,
     )
+
+
+def _novel(source: Collection, evaluation: Collection) -> Items:
+    """All items of classes that the source does not have; `JobError` where it has some of them."""
+    _labelled(evaluation)
+    _alike(source, source, evaluation)
+    theirs = evaluation.manifest.classes
+    known = sorted(set(theirs) & set(source.manifest.classes))
+    if known:
+        raise JobError(
+            f"The source has classes that are to be new: {listed(known)}.",
+            code="classes_known",
+            param="evaluation",
+            hint="Leave these classes out of the source or of the evaluation data set, or name them otherwise.",
+            details={"known": known[:20]},
+        )
+    return _Reader(np.arange(len(theirs)), len(theirs), None).select(evaluation, SPLITS)
 
 
 def _unlabelled(collections: list[Collection]) -> JobData:

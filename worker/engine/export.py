@@ -37,17 +37,19 @@ def write(
     cache; a trained network is exported afresh.
     """
     graph, tensors, problem = out / "model.onnx", out / "model.safetensors", trained.data.problem
+    known = trained.few_shot
+    more, few_shot = None if known is None else known.tensors, known is not None
     if trained.backbone is None:
         files = backbone_files(base, cache)
-        join_head(files.graph, head, temperature, graph, problem)
-        join_tensors(files.tensors, head, tensors, metadata)
+        join_head(files.graph, head, temperature, graph, problem, few_shot=few_shot)
+        join_tensors(files.tensors, head, tensors, metadata, more)
         return graph, tensors
     module = trained.backbone.module
-    export_whole(module, head, temperature, trained.backbone.card, graph, problem=problem)
+    export_whole(module, head, temperature, trained.backbone.card, graph, problem=problem, few_shot=few_shot)
     bare = out / "backbone.safetensors"
     state = module.state_dict()
     save_file({f"backbone.{name}": part.detach().cpu().contiguous() for name, part in state.items()}, bare)
-    join_tensors(bare, head, tensors, metadata)
+    join_tensors(bare, head, tensors, metadata, more)
     bare.unlink()
     return graph, tensors
 

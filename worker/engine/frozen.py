@@ -1,13 +1,17 @@
 """Features of the frozen base model as a job needs them: each data set's read from the cache, or made, once."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from worker.engine.backbones import Base
+from worker.engine.backbones import Backbone, Base
 from worker.engine.cache import CacheFolder
 from worker.engine.data import Collection, Items
 from worker.engine.features import cached, embed, forget
+from worker.engine.feeds import embed_all, source
+from worker.engine.loading import workers
 from worker.engine.steps import Steps, Wishes
 from worker.engine.stored import DamagedError, Features
 
@@ -95,3 +99,11 @@ class FrozenFeatures:
             should_stop=self._wishes.ask,
             say=self._steps.say,
         )
+
+
+def embeddings_of(backbone: Backbone, items: Items, frozen: FrozenFeatures, check: Callable[[], None]) -> Floats:
+    """Embeddings (n, D) of items by a network that was trained."""
+    module = backbone.module.to(frozen.device)
+    with workers(frozen.threads, "evaluate") as pool:
+        seen = source(items, frozen.base, share=0)
+        return embed_all(module, seen, device=frozen.device, pool=pool, check=check)

@@ -181,18 +181,28 @@ def _unequal(card: BaseModelCard, what: str) -> JobError:
     )
 
 
-def output_names(problem: Problem) -> list[str]:
-    """What a whole model's graph answers with."""
-    return ["value", "embedding"] if problem == "regression" else ["probabilities", "logits", "embedding"]
+INNER = "inner"
+
+
+def output_names(problem: Problem, *, few_shot: bool = False) -> list[str]:
+    """What a whole model's graph answers with; a few-shot one tells, too, what is compared with its classes."""
+    found = ["value", "embedding"] if problem == "regression" else ["probabilities", "logits", "embedding"]
+    return [*found, INNER] if few_shot else found
 
 
 def join_head(
-    backbone_onnx: Path, head: Head, temperature: float, out: Path, problem: Problem = "classification"
+    backbone_onnx: Path,
+    head: Head,
+    temperature: float,
+    out: Path,
+    problem: Problem = "classification",
+    *,
+    few_shot: bool = False,
 ) -> None:
     """Add a head to an exported backbone by editing the graph, in milliseconds.
 
     Outputs: `probabilities` = softmax (for `multi_label` sigmoid) of logits / temperature and `logits`, both (N, C), or
-    for a regression `value` (N, 1); and `embedding` (N, D).
+    for a regression `value` (N, 1); and `embedding` (N, D). A `few_shot` head adds `inner` (N, K).
     """
     if not temperature > 0:
         raise ValueError("temperature must be positive")
@@ -201,20 +211,22 @@ def join_head(
     width = graph.output[0].type.tensor_type.shape.dim[-1].dim_value
     if width and width != head.width:
         raise ValueError(f"the head takes {head.width} figures, the backbone makes {width}")
-    parts = _answer_nodes(head, temperature, problem)
+    parts = _answer_nodes(head, temperature, problem, few_shot=few_shot)
     graph.node.extend(parts.nodes)
     graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in parts.tensors.items())
     del graph.output[:]
-    for name in output_names(problem):
-        size = head.width if name == "embedding" else head.classes
-        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size]))
+    sizes = {"embedding": head.width, INNER: head.inner_width}
+    for name in output_names(problem, few_shot=few_shot):
+        shape: list[str | int | None] = ["batch", sizes.get(name, head.classes)]
+        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
     _write(model, out)
 
 
-def _answer_nodes(head: Head, temperature: float, problem: Problem) -> Nodes:
+def _answer_nodes(head: Head, temperature: float, problem: Problem, *, few_shot: bool) -> Nodes:
     """Nodes from `embedding` to `probabilities` or `value`, with their tensors."""
     found = Nodes()
-    head_nodes(found, head, "embedding", "head.", "value" if problem == "regression" else "logits")
+    answer = "value" if problem == "regression" else "logits"
+    head_nodes(found, head, "embedding", "head.", answer, inner=INNER if few_shot else None)
     if problem != "regression":
         scale = found.keep("head.temperature", np.array(temperature, dtype=np.float32))
         found.add("Div", ["logits", scale], "head.scaled")
@@ -248,9 +260,10 @@ def export_whole(
     out: Path,
     *,
     problem: Problem = "classification",
+    few_shot: bool = False,
 ) -> None:
     """Export a network that was trained as a whole: its backbone afresh, then the head joined to it."""
     with TemporaryDirectory(dir=out.parent) as folder:
         bare = Path(folder) / "backbone.onnx"
         export_backbone(backbone_module, card, bare)
-        join_head(bare, head, temperature, out, problem)
+        join_head(bare, head, temperature, out, problem, few_shot=few_shot)

@@ -9,6 +9,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
+from worker.engine.class_stages import LEAST as LEAST_LIKENESS
+from worker.engine.class_stages import Centred, Distances, Likeness, Relation
 from worker.engine.heads import LEAST, Head, Mixture
 from worker.engine.stages import EPSILON, Affine, Nearest, RbfKernel, Relu, Stage, Unit
 
@@ -31,10 +33,14 @@ class Nodes:
         return name
 
 
-def head_nodes(into: Nodes, head: Head, start: str, prefix: str, answer: str) -> None:
-    """Append what leads from `start` (N, D) to `answer`, the logits (N, C)."""
+def head_nodes(into: Nodes, head: Head, start: str, prefix: str, answer: str, *, inner: str | None = None) -> None:
+    """Append what leads from `start` (N, D) to `answer`, the logits (N, C); `inner` is to name `head.inner(start)`."""
     for number, stage in enumerate(head.before):
+        if inner is not None and number == head.compared_at:
+            into.add("Identity", [start], inner)
         start = _STAGES[stage.kind](into, stage, start, f"{prefix}before.{number}.")
+    if inner is not None and head.compared_at == len(head.before):
+        into.add("Identity", [start], inner)
     if head.mean is not None:
         start = into.add("Sub", [start, into.keep(f"{prefix}mean", head.mean)], f"{prefix}centred")
     if head.normalise in {"l2", "centred_l2"}:
@@ -107,6 +113,49 @@ def _mixture(into: Nodes, stage: Stage, start: str, prefix: str) -> str:
     return into.add("Log", [total], f"{prefix}out")
 
 
+def _centred(into: Nodes, stage: Stage, start: str, prefix: str) -> str:
+    assert isinstance(stage, Centred)
+    return into.add("Sub", [start, into.keep(f"{prefix}mean", stage.mean)], f"{prefix}out")
+
+
+def _means(into: Nodes, stage: Stage, start: str, prefix: str) -> str:
+    """From tensors as they are kept, and nothing that follows from them: so they can be exchanged in the graph."""
+    assert isinstance(stage, Distances)
+    axis = into.keep(f"{prefix}axis", np.array([1], dtype=np.int64))
+    own = into.add("ReduceSumSquare", [start, axis], f"{prefix}squares", keepdims=1)
+    means = into.keep(f"{prefix}means", stage.means)
+    theirs = into.add("ReduceSumSquare", [means, axis], f"{prefix}mean_squares", keepdims=0)
+    cross = into.add("Gemm", [start, means, theirs], f"{prefix}cross", alpha=-2.0, transB=1)
+    total = into.add("Relu", [into.add("Add", [own, cross], f"{prefix}sum")], f"{prefix}positive")
+    return into.add("Neg", [total], f"{prefix}out")
+
+
+def _likeness(into: Nodes, stage: Stage, start: str, prefix: str) -> str:
+    assert isinstance(stage, Likeness)
+    unit = _unit(into, Unit(), start, prefix)
+    items, member = into.keep(f"{prefix}items", stage.items), into.keep(f"{prefix}member", stage.member)
+    less = into.keep(f"{prefix}less", np.array(-stage.scale, dtype=np.float32))
+    near = into.add("Gemm", [unit, items, less], f"{prefix}near", alpha=stage.scale, transB=1)
+    share = into.add("MatMul", [into.add("Exp", [near], f"{prefix}attention"), member], f"{prefix}share")
+    least = into.keep(f"{prefix}least", np.array(LEAST_LIKENESS, dtype=np.float32))
+    return into.add("Log", [into.add("Max", [share, least], f"{prefix}safe_share")], f"{prefix}out")
+
+
+def _relation(into: Nodes, stage: Stage, start: str, prefix: str) -> str:
+    assert isinstance(stage, Relation)
+    kept = {name: into.keep(f"{prefix}{name}", part) for name, part in stage.tensors().items()}
+    item = into.add("Unsqueeze", [start, into.keep(f"{prefix}one", np.array([1]))], f"{prefix}items")
+    mean = into.add("Unsqueeze", [kept["means"], into.keep(f"{prefix}zero", np.array([0]))], f"{prefix}classes")
+    apart = into.add("Abs", [into.add("Sub", [item, mean], f"{prefix}difference")], f"{prefix}distance")
+    told = {"item": item, "mean": mean, "apart": apart, "product": into.add("Mul", [item, mean], f"{prefix}products")}
+    total = kept["bias"]
+    for name, figures in told.items():
+        weight = into.add("Transpose", [kept[name]], f"{prefix}{name}.turned", perm=[1, 0])
+        part = into.add("MatMul", [figures, weight], f"{prefix}{name}.part")
+        total = into.add("Add", [total, part], f"{prefix}{name}.sum")
+    return into.add("MatMul", [into.add("Relu", [total], f"{prefix}hidden"), kept["out_weight"]], f"{prefix}out")
+
+
 _STAGES: dict[str, Callable[[Nodes, Stage, str, str], str]] = {
     Affine.kind: _affine,
     Unit.kind: _unit,
@@ -114,4 +163,8 @@ _STAGES: dict[str, Callable[[Nodes, Stage, str, str], str]] = {
     RbfKernel.kind: _rbf,
     Nearest.kind: _nearest,
     Mixture.kind: _mixture,
+    Centred.kind: _centred,
+    Distances.kind: _means,
+    Likeness.kind: _likeness,
+    Relation.kind: _relation,
 }

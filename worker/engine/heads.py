@@ -1,5 +1,6 @@
 """The head: what is put on a backbone's embedding to get one logit per class."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -8,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from worker.engine.class_stages import Centred, Distances, Likeness, Relation
 from worker.engine.stages import (
     EPSILON,
     Affine,
@@ -22,6 +24,7 @@ from worker.engine.stages import (
 
 Floats = NDArray[np.float32]
 Normalise = Literal["none", "l2", "standardise", "centred_l2"]
+COMPARING = frozenset({Distances.kind, Likeness.kind, Relation.kind})
 LEAST = 1e-12  # probability whose logarithm is taken
 
 
@@ -89,6 +92,26 @@ class Head:
     def represent(self, embedding: Floats) -> Floats:
         """What the stages make of embeddings: (N, K)."""
         for stage in self.before:
+            embedding = stage(embedding)
+        return embedding
+
+    @property
+    def compared_at(self) -> int:
+        """Number of the stage that compares with the classes, which is the last one; as many as there are without."""
+        last = self.before[-1].kind if self.before else ""
+        return len(self.before) - (last in COMPARING)
+
+    @property
+    def inner_width(self) -> int:
+        """K, of what is compared with the classes."""
+        made = self.width
+        for stage in self.before[: self.compared_at]:
+            made = stage.out(made)
+        return made
+
+    def inner(self, embedding: Floats) -> Floats:
+        """What is compared with the classes, (N, K): what all stages make of it but one that compares."""
+        for stage in self.before[: self.compared_at]:
             embedding = stage(embedding)
         return embedding
 
@@ -258,19 +281,22 @@ def _under(tensors: dict[str, Floats], prefix: str) -> dict[str, Floats]:
 
 
 def _stage(found: dict[str, Any], tensors: dict[str, Floats]) -> Stage:
-    match found["kind"]:
-        case Affine.kind:
-            return Affine(tensors["weight"], tensors["bias"])
-        case Unit.kind:
-            return Unit()
-        case Relu.kind:
-            return Relu()
-        case RbfKernel.kind:
-            return RbfKernel(tensors["landmarks"], float(found["gamma"]))
-        case Nearest.kind:
-            return Nearest(tensors["items"], tuple(int(count) for count in found["counts"]))
-        case Mixture.kind:
-            heads = [restored(one, _under(tensors, f"heads.{n}.")) for n, one in enumerate(found["heads"])]
-            return Mixture(tuple(heads), tuple(found["shares"]), tuple(found["temperatures"]))
-        case kind:
-            raise ValueError(f"there is no stage {kind!r}")
+    if found["kind"] == Mixture.kind:
+        heads = [restored(one, _under(tensors, f"heads.{n}.")) for n, one in enumerate(found["heads"])]
+        return Mixture(tuple(heads), tuple(found["shares"]), tuple(found["temperatures"]))
+    if found["kind"] not in _STAGES:
+        raise ValueError(f"there is no stage {found['kind']!r}")
+    return _STAGES[found["kind"]](found, tensors)
+
+
+_STAGES: dict[str, Callable[[dict[str, Any], dict[str, Floats]], Stage]] = {
+    Affine.kind: lambda _found, tensors: Affine(tensors["weight"], tensors["bias"]),
+    Unit.kind: lambda _found, _tensors: Unit(),
+    Relu.kind: lambda _found, _tensors: Relu(),
+    RbfKernel.kind: lambda found, tensors: RbfKernel(tensors["landmarks"], float(found["gamma"])),
+    Nearest.kind: lambda found, tensors: Nearest(tensors["items"], tuple(int(count) for count in found["counts"])),
+    Centred.kind: lambda _found, tensors: Centred(tensors["mean"]),
+    Distances.kind: lambda _found, tensors: Distances(tensors["means"]),
+    Likeness.kind: lambda found, tensors: Likeness(tensors["items"], tensors["member"], float(found["scale"])),
+    Relation.kind: lambda _found, tensors: Relation(**tensors),
+}

@@ -11,24 +11,25 @@ from core.contract.errors import JobError
 from core.contract.jobs import DEFAULT_BASE_MODELS, JobSpec
 from core.contract.models import ModelManifest
 from worker.engine import devices, export, model_card, notes, records
-from worker.engine.adaptation.contest import compare
+from worker.engine.adaptation import contest as adaptation
 from worker.engine.arms import ArmRun
 from worker.engine.backbones import Base, open_base
 from worker.engine.bundle import write_bundle
 from worker.engine.cache import CacheFolder
 from worker.engine.checkpoint import Checkpoints
-from worker.engine.contest import Ground, hold
+from worker.engine.contest import Contest, Ground, hold
 from worker.engine.costs import Costs, HeardSteps
 from worker.engine.data import JobData, read
 from worker.engine.door import Inputs, Places, Result, ShouldStop, Sink
 from worker.engine.evaluate import Evaluation, Scale, evaluate, fit_scale
 from worker.engine.explore import explore
+from worker.engine.few_shot import contest as episodes
 from worker.engine.frozen import FrozenFeatures
 from worker.engine.methods import METHODS
 from worker.engine.records import Finished, finding, report
 from worker.engine.steps import Steps, Wishes
 from worker.engine.tables import fit_table
-from worker.engine.task import Finding, Task
+from worker.engine.task import Finding, Task, Trained
 
 _DECISIVE = {"torch", "torchvision", "timm", "numpy", "pillow"}  # another version may train otherwise
 
@@ -51,6 +52,7 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
             measured=spec.method.makes_model,
             labelled=spec.method.needs_labels,
             across=spec.method.heterogeneous,
+            episodic=spec.method.episodic,
             target_labels=spec.target_labels,
             seed=spec.seed,
         )
@@ -87,6 +89,7 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
                 sink,
                 checkpoints,
                 spec.budget.max_seconds,
+                inputs.parent,
             )
             trained = method.run(task)
         if isinstance(trained, Finding):
@@ -98,7 +101,7 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
             ground = Ground(
                 task, spec, inputs, partial(_base, spec, inputs, places, cache, data), places.out, _seconds(steps)
             )
-            contest = hold(ground, trained) if data.target is None else compare(ground, trained)
+            contest = _contest(ground, trained)
             measured = sum(arm.state == "measured" for arm in contest.arms)
             note.text = f"{measured} arms" if contest.judgement else "with nothing"
         served = contest.served
@@ -116,6 +119,13 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
         return Result(manifest, report(job, steps.done), bundle, costs.spent(**_kept(job)))
     finally:
         data.close()
+
+
+def _contest(ground: Ground, trained: Trained) -> Contest:
+    """What the method is compared with, and on what, is another thing for each kind of job."""
+    if trained.learnt is not None:
+        return episodes.compare(ground, trained)
+    return hold(ground, trained) if ground.task.data.target is None else adaptation.compare(ground, trained)
 
 
 def _told(data: JobData) -> str:

@@ -15,7 +15,6 @@ from core.contract.errors import JobError
 from core.contract.reports import CurvePoint
 from worker.engine.checkpoint import Checkpoints
 from worker.engine.door import SuspendedError
-from worker.engine.heads import Head
 from worker.engine.memory import AtATime
 from worker.engine.recipes.distributed import Team
 from worker.engine.recipes.ema import Average
@@ -49,9 +48,6 @@ class Method(Protocol):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Named losses, each a scalar, the mean over the batch's items; their sum is minimised."""
-
-    def deployable(self) -> Head:
-        """The head as it is served."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from core.contract.base import now
+from core.contract.few_shot import FewShot
 from core.contract.jobs import JobSpec, Step
 from core.contract.models import ModelManifest, Parity
 from core.contract.reports import Report
@@ -70,7 +71,7 @@ def manifest(job: Finished, parity: Parity, *, device: torch.device, seconds: fl
         target=job.data.source.target,
         prepare=card.prepare,
         input_names=list(job.base.preparer().names),
-        output_names=output_names(job.data.problem),
+        output_names=output_names(job.data.problem, few_shot=job.trained.few_shot is not None),
         temperature=job.scale.temperature,
         residual=job.scale.residual,
         base_model=job.start,
@@ -91,11 +92,26 @@ def manifest(job: Finished, parity: Parity, *, device: torch.device, seconds: fl
         metrics=job.evaluation.metrics,
         judgement=job.contest.judgement,
         parity=parity,
+        few_shot=_few_shot(job.trained),
         versions=devices.versions(),
         hardware=devices.hardware(device),
         seconds=round(seconds, 3),
         licence=card.licence,
         created_at=now(),
+    )
+
+
+def _few_shot(trained: Trained) -> FewShot | None:
+    """What it takes to change the model's classes."""
+    found = trained.few_shot
+    if found is None:
+        return None
+    return FewShot(
+        kind=found.kind,
+        scale=found.scale,
+        counts=found.counts,
+        least_logit=found.least_logit,
+        initialisation=found.initialisation,
     )
 
 
@@ -123,6 +139,7 @@ def report(job: Finished, steps: list[Step]) -> Report:
         arms=job.contest.arms,
         judgement=job.contest.judgement,
         shift=job.contest.shift,
+        episodes=job.contest.episodes,
         curve_axis=job.method.axis,
         curve=job.method.curve,
         mistakes=found.mistakes,

@@ -1,6 +1,7 @@
 """What a method is given, and what it hands back."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from worker.engine.backbones import Backbone, Base
 from worker.engine.checkpoint import Checkpoints
 from worker.engine.data import JobData
 from worker.engine.door import Sink
+from worker.engine.few_shot.learnt import FewShotHead, Learnt
 from worker.engine.frozen import FrozenFeatures
 from worker.engine.heads import Head
 from worker.engine.steps import Steps, Wishes
@@ -38,6 +40,8 @@ class Task:
     checkpoints: Checkpoints
     budget: float | None = None
     """Seconds that the job may take in all."""
+    parent: Path | None = None
+    """The bundle of the user's own model that the job starts from, if it does."""
 
     def rng(self) -> np.random.Generator:
         """A generator of the job's seed."""
@@ -79,6 +83,10 @@ class Trained:
     """What became of options that were left to the method, e.g. the regularisation."""
     on_source: Head | None = None
     """After adaptation: the head for source items, where they take another way than the target's."""
+    few_shot: FewShotHead | None = None
+    """Of a head whose classes are known by a few items each: what it takes to change them."""
+    learnt: Learnt | None = None
+    """What can be asked episodes, where that was trained or measured."""
     raced: list[Raced] = field(default_factory=list)
     """Where several methods were tried: all of them, this one included."""
     notes: list[str] = field(default_factory=list)

@@ -2,17 +2,26 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from worker.engine.heads import Head
 
 
-def join_tensors(backbone: Path, head: Head, out: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write `backbone` (a safetensors file with `backbone.*`) and the head's tensors (`head.*`) as one file."""
-    parts = save({f"head.{name}": array for name, array in head.tensors().items()})
+def join_tensors(
+    backbone: Path,
+    head: Head,
+    out: Path,
+    metadata: dict[str, str] | None = None,
+    more: Mapping[str, NDArray[np.float32]] | None = None,
+) -> None:
+    """Write `backbone` (a safetensors file with `backbone.*`), the head's tensors (`head.*`) and `more` as one file."""
+    parts = save({f"head.{name}": array for name, array in head.tensors().items()} | dict(more or {}))
     length = int.from_bytes(parts[:8], "little")
     added, data = json.loads(parts[8 : 8 + length]), parts[8 + length :]
     with backbone.open("rb") as file:

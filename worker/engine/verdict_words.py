@@ -14,6 +14,13 @@ _ARMS = {
     "from_scratch": "the same network trained from scratch",
     "fine_tune": "fine-tuning",
     "nothing": "answering nothing",
+    "simple_shot": "class means of the frozen base model",
+    "logistic_regression": "logistic regression on frozen features",
+    "plain_fine_tuning": "plain fine-tuning on the same few items",
+    "maml": "MAML",
+    "anil": "ANIL",
+    "meta_sgd": "Meta-SGD",
+    "r2d2": "R2-D2",
 }
 _FIGURES = {"multi_label": "F1", "regression": "R²"}
 _MOST_NEEDED = 1_000_000
@@ -45,7 +52,7 @@ def sentence(verdict: Verdict, difference: Difference, said: Said) -> str:
 
 
 def _lead(verdict: Verdict, said: Said) -> str:
-    method, baseline = _capital(arm(said.method)), arm(said.baseline)
+    method, baseline = capital(arm(said.method)), arm(said.baseline)
     if verdict == "improved":
         return f"{method} helped: it is better than {baseline}."
     if verdict == "harmful":
@@ -98,5 +105,6 @@ def _points(value: float, problem: Problem, *, unit: bool = True) -> str:
     return f"{value:+.3f}"
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
+    """The text as a sentence begins."""
     return text[:1].upper() + text[1:]

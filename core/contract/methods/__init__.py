@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from core.contract.methods.adabn import AdaBn
+from core.contract.methods.anil import Anil
 from core.contract.methods.auto import Auto
 from core.contract.methods.cdan import Cdan
 from core.contract.methods.common import MethodCard, MethodOptions
@@ -25,11 +26,19 @@ from core.contract.methods.kmm import Kmm
 from core.contract.methods.label_shift import LabelShift
 from core.contract.methods.linear_ot import LinearOt
 from core.contract.methods.linear_probe import LinearProbe
+from core.contract.methods.maml import Maml
+from core.contract.methods.matching_network import MatchingNetwork
 from core.contract.methods.mcc import Mcc
+from core.contract.methods.meta_sgd import MetaSgd
 from core.contract.methods.prototype_self_training import PrototypeSelfTraining
+from core.contract.methods.prototypical_network import PrototypicalNetwork
+from core.contract.methods.r2d2 import R2d2
 from core.contract.methods.rank_base_models import RankBaseModels
+from core.contract.methods.relation_network import RelationNetwork
+from core.contract.methods.reptile import Reptile
 from core.contract.methods.selective_pseudo_labels import SelectivePseudoLabels
 from core.contract.methods.shot import Shot
+from core.contract.methods.simple_shot import SimpleShot
 from core.contract.methods.sinkhorn_ot import SinkhornOt
 from core.contract.methods.subspace_alignment import SubspaceAlignment
 from core.contract.methods.tca import Tca
@@ -62,7 +71,16 @@ AnyMethod = Annotated[
     | LinearOt
     | SinkhornOt
     | KernelCca
-    | CrossModal,
+    | CrossModal
+    | SimpleShot
+    | PrototypicalNetwork
+    | MatchingNetwork
+    | RelationNetwork
+    | R2d2
+    | Maml
+    | Anil
+    | MetaSgd
+    | Reptile,
     Field(discriminator="name"),
 ]
 
@@ -95,6 +113,15 @@ METHODS: dict[str, type[MethodOptions]] = {
     "sinkhorn_ot": SinkhornOt,
     "kernel_cca": KernelCca,
     "cross_modal": CrossModal,
+    "simple_shot": SimpleShot,
+    "prototypical_network": PrototypicalNetwork,
+    "matching_network": MatchingNetwork,
+    "relation_network": RelationNetwork,
+    "r2d2": R2d2,
+    "maml": Maml,
+    "anil": Anil,
+    "meta_sgd": MetaSgd,
+    "reptile": Reptile,
 }
 
 
@@ -108,6 +135,7 @@ def method_cards() -> list[MethodCard]:
             when=options.when,
             paper=options.paper,
             needs_labels=options.needs_labels,
+            episodic=options.episodic,
             needs_target=options.adapts,
             takes_target=options.takes_target(),
             label_spaces=list(options.label_spaces),
@@ -121,6 +149,7 @@ def method_cards() -> list[MethodCard]:
 __all__ = [
     "METHODS",
     "AdaBn",
+    "Anil",
     "AnyMethod",
     "Auto",
     "Cdan",
@@ -141,13 +170,21 @@ __all__ = [
     "LabelShift",
     "LinearOt",
     "LinearProbe",
+    "Maml",
+    "MatchingNetwork",
     "Mcc",
+    "MetaSgd",
     "MethodCard",
     "MethodOptions",
     "PrototypeSelfTraining",
+    "PrototypicalNetwork",
+    "R2d2",
     "RankBaseModels",
+    "RelationNetwork",
+    "Reptile",
     "SelectivePseudoLabels",
     "Shot",
+    "SimpleShot",
     "SinkhornOt",
     "SubspaceAlignment",
     "Tca",

@@ -18,6 +18,8 @@ class MethodOptions(Body):
     when: ClassVar[str]
     paper: ClassVar[str]
     needs_labels: ClassVar[bool] = True
+    episodic: ClassVar[bool] = False
+    """Whether it is measured on episodes of classes that nothing was trained on."""
     takes_base_model: ClassVar[bool] = True
     """Whether a job starts from one base model."""
     makes_model: ClassVar[bool] = True
@@ -51,6 +53,9 @@ class MethodCard(Record):
     when: str = Field(description="When to use it.")
     paper: str
     needs_labels: bool
+    episodic: bool = Field(
+        default=False, description="Whether it is measured on few-shot episodes of classes that nothing was trained on."
+    )
     needs_target: bool = Field(description="Whether a job needs a `target`: data of the new domain to adapt to.")
     takes_target: bool = Field(description="Whether a job may name a `target`.")
     label_spaces: list[LabelSpace] = Field(

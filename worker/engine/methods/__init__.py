@@ -6,8 +6,10 @@ from typing import Any
 
 from core.contract.jobs import StepName
 from worker.engine.backbones import Base
+from worker.engine.few_shot import settling as few
 from worker.engine.methods import (
     adabn,
+    anil,
     auto,
     cdan,
     coral,
@@ -27,12 +29,20 @@ from worker.engine.methods import (
     label_shift,
     linear_ot,
     linear_probe,
+    maml,
+    matching_network,
     mcc,
+    meta_sgd,
     prototype_self_training,
+    prototypical_network,
+    r2d2,
     rank_base_models,
+    relation_network,
+    reptile,
     selective_pseudo_labels,
     settling,
     shot,
+    simple_shot,
     sinkhorn_ot,
     subspace_alignment,
     tca,
@@ -91,5 +101,14 @@ METHODS: dict[str, Method] = {
     "jan": Method(jan.run, check=settling.check, shares=TRAINED),
     "deep_coral": Method(deep_coral.run, check=settling.check, shares=TRAINED),
     "adabn": Method(adabn.run, check=adabn.check, shares=TRAINED),
+    "simple_shot": Method(simple_shot.run, check=simple_shot.check),
+    "prototypical_network": Method(prototypical_network.run, few.needs_features, few.check, shares=TRAINED),
+    "matching_network": Method(matching_network.run, few.needs_features, few.check, shares=TRAINED),
+    "relation_network": Method(relation_network.run, few.needs_features, few.check, shares=TRAINED),
+    "r2d2": Method(r2d2.run, few.needs_features, few.check, shares=TRAINED),
+    "maml": Method(maml.run, few.needs_features, few.check, shares=TRAINED),
+    "anil": Method(anil.run, few.needs_features, few.check, shares=TRAINED),
+    "meta_sgd": Method(meta_sgd.run, few.needs_features, few.check, shares=TRAINED),
+    "reptile": Method(reptile.run, few.needs_features, few.check, shares=TRAINED),
     "gan": Method(gan.run, check=gan.check, shares=TRAINED),
 }

@@ -31,7 +31,7 @@ from worker.engine.loop import Feed, Plan, Validation
 from worker.engine.memory import AtATime
 from worker.engine.methods import linear_probe
 from worker.engine.methods.network import Course, Orders, follow, plan, repeatable
-from worker.engine.methods.supervised import HeadTraining, move, optimiser
+from worker.engine.methods.supervised import HeadTraining, Supervised, move, optimiser
 from worker.engine.problems import Targets, score
 from worker.engine.recipes import distributed, lora, wise
 from worker.engine.recipes.objective import Objective
@@ -224,7 +224,7 @@ def _team(task: Task, course: Course) -> Iterator[distributed.Team | None]:
         yield found
 
 
-def _trained(task: Task, options: Settled, method: loop.Method, outcome: loop.Outcome, share: float | None) -> Trained:
+def _trained(task: Task, options: Settled, method: Supervised, outcome: loop.Outcome, share: float | None) -> Trained:
     """What training came to. Whether that is better than a linear probe is for the contest of the arms to say."""
     notes = _story(outcome, options, share)
     if outcome.best_epoch == 0 and _probed(options):
@@ -244,7 +244,7 @@ def _as_probe(task: Task, outcome: loop.Outcome, notes: list[str]) -> Trained:
 
 def _loop(
     task: Task,
-    method: loop.Method,
+    method: Supervised,
     feed: Feed,
     ahead: Plan,
     *,
@@ -275,7 +275,7 @@ def _loop(
     )
 
 
-def _state(method: loop.Method, options: Settled) -> wise.State:
+def _state(method: Supervised, options: Settled) -> wise.State:
     """The weights before training, where they are wanted later."""
     return {} if options.wise_ft is None else wise.copied(method.module)
 
@@ -286,7 +286,7 @@ def _network_state(backbone: torch.nn.Module, head: Head, options: Settled) -> w
 
 
 def _between(
-    method: loop.Method, begin: wise.State, options: Settled, outcome: loop.Outcome, validate: Validate | None
+    method: Supervised, begin: wise.State, options: Settled, outcome: loop.Outcome, validate: Validate | None
 ) -> float | None:
     """Put weights between those before and after training into the method, if that is wanted; returns the share."""
     if options.wise_ft is None or outcome.best_epoch == 0:
@@ -307,7 +307,7 @@ def _between(
 
 
 def validation(
-    method: loop.Method, embedding: Floats, labels: Targets, problem: Problem, remedy: str = REMEDY
+    method: Supervised, embedding: Floats, labels: Targets, problem: Problem, remedy: str = REMEDY
 ) -> Validation:
     """The loss is the one after temperature scaling: a model is served calibrated, so its scale must not decide."""
     head = _finite(method, remedy)
@@ -335,7 +335,7 @@ def _story(outcome: loop.Outcome, options: Settled, share: float | None) -> list
     return notes
 
 
-def _finite(method: loop.Method, remedy: str) -> Head:
+def _finite(method: Supervised, remedy: str) -> Head:
     try:
         return method.deployable()
     except ValueError as error:

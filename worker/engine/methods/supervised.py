@@ -1,5 +1,7 @@
 """Supervised training of a head or a network: the classes that run in the loop, and their optimiser."""
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -11,6 +13,13 @@ from worker.engine.heads import Head, HeadModule
 from worker.engine.loop import Batch
 from worker.engine.recipes import l2sp, layer_decay, unfreezing
 from worker.engine.recipes.objective import Objective
+
+
+class Supervised(loop.Method, Protocol):
+    """What learns from labels, and ends as a head."""
+
+    def deployable(self) -> Head:
+        """The head as it is served."""
 
 
 class HeadTraining:
