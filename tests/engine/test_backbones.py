@@ -353,3 +353,11 @@ def test_a_network_without_pretrained_weights_starts_from_random_ones(cache: Cac
     assert one.weights_digest != load("conv4", weights_dir=None, seed=4).weights_digest
     assert one.module(torch.zeros(2, 3, 28, 28)).shape == (2, one.card.width)
     assert one.module(torch.zeros(2, 3, 84, 84)).shape == (2, 1600), "the width that few-shot learning knows"
+
+
+def test_resnet12_takes_pictures_of_any_size_and_can_be_frozen_block_by_block(cache: CacheFolder) -> None:
+    one = load("resnet12", weights_dir=None, seed=3, cache=cache)
+    assert one.module(torch.zeros(2, 3, 84, 84)).shape == (2, one.card.width)
+    assert one.module(torch.zeros(2, 3, 32, 32)).shape == (2, one.card.width)
+    assert sum(part.numel() for part in one.module.parameters()) == one.card.parameters
+    assert len(one.frozen("block2")) == 2
