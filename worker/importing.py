@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core import logs
+from core.bundle import members
 from core.contract.base import new_id
 from core.contract.errors import ErrorBody, JobError
 from core.contract.jobs import EventKind
@@ -15,7 +16,7 @@ from core.settings import Settings
 from core.store import garbage, imports
 from core.store.leases import LostLeaseError
 from core.store.store import Store
-from worker import bundles, failures, importing_child
+from worker import failures, importing_child
 from worker.children import Asked, Child, Ending, Limits, supervise
 from worker.engine.door import Places
 from worker.engine.importing import ImportSpec
@@ -197,7 +198,7 @@ def _model(manifest: ModelManifest, bundle: Path) -> Model:
         metrics={},
         bytes=bundle.stat().st_size,
         sha256=sync_and_hash(bundle),
-        files=bundles.files(bundle),
+        files=members(bundle),
         manifest=manifest,
         created_at=manifest.created_at,
     )

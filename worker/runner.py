@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from core import logs
+from core.bundle import members
 from core.contract.base import now
 from core.contract.errors import ErrorBody, JobError
 from core.contract.jobs import TERMINAL, JobSpec, JobState, Step
@@ -19,7 +20,7 @@ from core.settings import Settings
 from core.store import jobs, models, timings
 from core.store.leases import LostLeaseError
 from core.store.store import Store
-from worker import bundles, estimates, failures, jobs_child, spans
+from worker import estimates, failures, jobs_child, spans
 from worker.checkpoints import is_intact
 from worker.children import Child, Ending, Limits, supervise
 from worker.engine.door import Inputs
@@ -267,7 +268,7 @@ def _model(manifest: ModelManifest, bundle: Path, method: str) -> Model:
         verdict=None if manifest.judgement is None else manifest.judgement.verdict,
         bytes=bundle.stat().st_size,
         sha256=sync_and_hash(bundle),
-        files=bundles.files(bundle),
+        files=members(bundle),
         manifest=manifest,
         created_at=manifest.created_at,
     )

@@ -9,9 +9,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from core.bundle import members, read_member, write_bundle
 from core.contract.errors import JobError
-from worker import bundles
-from worker.engine.bundle import read_member, write_bundle
 from worker.engine.heads import Head
 from worker.engine.tensors import join_tensors
 
@@ -26,10 +25,10 @@ def test_members_lie_where_the_books_say(tmp_path: Path) -> None:
     files = _files(tmp_path)
     out = tmp_path / "bundle.zip"
     write_bundle(out, files)
-    members = bundles.files(out)
-    assert [member.name for member in members] == list(files)
+    listed = members(out)
+    assert [member.name for member in listed] == list(files)
     whole = out.read_bytes()
-    for member in members:
+    for member in listed:
         content = files[member.name]
         expected = content if isinstance(content, bytes) else content.read_bytes()
         assert whole[member.offset : member.offset + member.bytes] == expected
@@ -51,7 +50,7 @@ def test_the_same_content_makes_the_same_bytes(tmp_path: Path) -> None:
 def test_a_damaged_bundle_says_so(tmp_path: Path, damage: str) -> None:
     out = tmp_path / "bundle.zip"
     write_bundle(out, {"manifest.json": b'{"version": 1}'})
-    (member,) = bundles.files(out)
+    (member,) = members(out)
     whole = bytearray(out.read_bytes())
     if damage == "flipped":
         whole[member.offset] ^= 1
