@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from core.contract.base import Record
 from core.store import idempotency
+from core.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -50,3 +51,26 @@ def once(
     body = create().model_dump(mode="json")
     idempotency.finish(tx, tenant, key, 201, body)
     return Created(body)
+
+
+class _UnheardError(Exception):
+    """There is no reply yet."""
+
+
+def replayed(store: Store, tenant: str, key: str | None, request: dict[str, Any]) -> Created | None:
+    """The reply that `once` would give again, for calls whose work is done before it is entered; None without one.
+
+    Errors as those of `once`: a key that was used with another request, or whose first request is under way.
+    """
+    with store.db.read() as tx:
+        if key is None or not idempotency.is_known(tx, tenant, key):
+            return None
+    try:
+        with store.db.write() as tx:
+            return once(tx, tenant, key, request, _unheard, seconds=store.key_seconds)
+    except _UnheardError:  # the key had expired, and stays so: the transaction is rolled back
+        return None
+
+
+def _unheard() -> Record:
+    raise _UnheardError

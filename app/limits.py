@@ -12,6 +12,7 @@ from app.errors import reply
 from core.contract.errors import GraftError, InvalidRequestError, TooLargeError, UnsupportedMediaTypeError
 from core.settings import Settings
 
+_ITEMS = ("/predict", "/classes")  # ends of paths that take images, texts or rows
 _AT_ONCE = 16 * 1024  # bytes of JSON that are looked at without a thread of their own
 
 
@@ -48,7 +49,7 @@ class BodyLimit:
         path: str = scope["path"]
         if path in ("/datasets", "/models", "/uploads") or path.startswith("/uploads/"):
             return None  # uploads are streamed to the disk and counted there
-        return self.settings.max_predict_bytes if path.endswith("/predict") else self.settings.max_json_bytes
+        return self.settings.max_predict_bytes if path.endswith(_ITEMS) else self.settings.max_json_bytes
 
 
 class BodyError(HTTPException):

@@ -14,6 +14,7 @@ from app.access.endpoints import router as access_router
 from app.access.gate import Gate
 from app.access.middleware import Access
 from app.catalogue.endpoints import router as catalogue_router
+from app.classes.endpoints import router as classes_router
 from app.datasets.endpoints import router as datasets_router
 from app.health.endpoints import router as health_router
 from app.health.metrics import Metrics
@@ -43,6 +44,7 @@ ROUTERS = (
     reports_router,
     models_router,
     predictions_router,
+    classes_router,
     catalogue_router,
     uploads_router,
     imports_router,

@@ -4,7 +4,7 @@ from typing import Any
 
 from app.predictions.json_body import REQUESTS
 
-_FILES = {
+FILES: dict[str, Any] = {
     "type": "object",
     "required": ["files"],
     "properties": {
@@ -17,7 +17,7 @@ _DOT = (  # one pixel
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 )
 _ROW = {"size": 84.5, "city": "Berlin", "built": "1998-05-01", "lift": True}
-_EXAMPLES = {
+EXAMPLES: dict[str, Any] = {
     "images": {"summary": "Images", "value": {"items": [{"image": _DOT, "name": "photo.png"}], "top_k": 3}},
     "texts": {"summary": "Texts", "value": {"items": [{"text": "It broke at once.", "name": "r1"}]}},
     "plain texts": {"summary": "Texts without names", "value": {"items": ["It broke at once.", "Splendid."]}},
@@ -25,7 +25,7 @@ _EXAMPLES = {
 }
 
 
-def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+def inlined(schema: dict[str, Any]) -> dict[str, Any]:
     """A schema with the item's own in the place of the reference to it."""
     definitions = schema.pop("$defs")
 
@@ -49,10 +49,10 @@ BODY: dict[str, Any] = {
         "description": "What a model takes is its `modality`: `image`, `text` or `tabular`.",
         "content": {
             "application/json": {
-                "schema": {"anyOf": [_inlined(request.model_json_schema()) for request in REQUESTS.values()]},
-                "examples": _EXAMPLES,
+                "schema": {"anyOf": [inlined(request.model_json_schema()) for request in REQUESTS.values()]},
+                "examples": EXAMPLES,
             },
-            "multipart/form-data": {"schema": _FILES},
+            "multipart/form-data": {"schema": FILES},
             "image/*": {"schema": {"type": "string", "format": "binary", "minLength": 1}},
             "text/plain": _text("It broke at once."),
             "text/csv": _text("size,city\n84.5,Berlin\n120,Rome\n"),

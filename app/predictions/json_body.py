@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, FailFast, Field, ValidationError
 
@@ -15,6 +15,7 @@ from core.contract.datasets import Modality
 from core.contract.errors import InvalidRequestError
 from core.contract.models import ImageItem, ItemError, RowItem, TextItem
 
+T = TypeVar("T", bound=base.Body)
 _SIGNS = 300  # commas and brackets that an image or a text may come with
 MOST_CELLS = 500_000
 """Of the rows of one request: each takes some two hundred bytes once it is parsed."""
@@ -22,23 +23,26 @@ MOST_CELLS = 500_000
 TopK = Annotated[int | None, Field(ge=1, description="How many classes to name; overrides the query's.")]
 
 
+def _plain_text(value: Any) -> Any:
+    return {"text": value} if isinstance(value, str) else value
+
+
+Images = Annotated[list[ImageItem], FailFast()]
+Texts = Annotated[list[Annotated[TextItem, BeforeValidator(_plain_text, str | TextItem)]], FailFast()]
+Rows = Annotated[list[RowItem], FailFast()]
+
+
 class ImagesRequest(base.Body):
     """Images in a JSON body of `POST /models/{id}/predict`."""
 
-    items: Annotated[list[ImageItem], FailFast()] = Field(
-        min_length=1, description="The images, each answered on its own."
-    )
+    items: Images = Field(min_length=1, description="The images, each answered on its own.")
     top_k: TopK = None
-
-
-def _plain_text(value: Any) -> Any:
-    return {"text": value} if isinstance(value, str) else value
 
 
 class TextsRequest(base.Body):
     """Texts in a JSON body of `POST /models/{id}/predict`."""
 
-    items: Annotated[list[Annotated[TextItem, BeforeValidator(_plain_text, str | TextItem)]], FailFast()] = Field(
+    items: Texts = Field(
         min_length=1, description="The texts, each answered on its own; a plain string is a text without a name."
     )
     top_k: TopK = None
@@ -47,7 +51,7 @@ class TextsRequest(base.Body):
 class RowsRequest(base.Body):
     """Rows in a JSON body of `POST /models/{id}/predict`."""
 
-    items: Annotated[list[RowItem], FailFast()] = Field(min_length=1, description="The rows, each answered on its own.")
+    items: Rows = Field(min_length=1, description="The rows, each answered on its own.")
     top_k: TopK = None
 
 
@@ -60,14 +64,19 @@ REQUESTS: dict[Modality, type[ImagesRequest | TextsRequest | RowsRequest]] = {
 
 def read(body: bytes, modality: Modality, limit: int) -> Inputs:
     """The items of a body that asks for at most `limit`."""
+    asked = parse(body, REQUESTS[modality], modality, limit)
+    return Inputs([raw(item) for item in asked.items], asked.top_k)
+
+
+def parse(body: bytes, schema: type[T], modality: Modality, limit: int) -> T:
+    """A body with at most `limit` `items` of the modality, and what else the schema has."""
     if not body:
         raise empty(modality)
     check_signs(body, MOST_CELLS if modality == "tabular" else _SIGNS * (limit + 1), limit)
     try:
-        asked = REQUESTS[modality].model_validate_json(body)
+        return schema.model_validate_json(body)
     except ValidationError as error:
-        raise _invalid(error, modality) from None
-    return Inputs([_raw(item) for item in asked.items], asked.top_k)
+        raise _invalid(error, schema, modality) from None
 
 
 def check_signs(body: bytes, most: int, limit: int) -> None:
@@ -80,7 +89,8 @@ def _signs(body: bytes) -> int:
     return sum(body.count(sign) for sign in (b",", b"[", b"{"))
 
 
-def _raw(item: ImageItem | TextItem | RowItem) -> RawItem:
+def raw(item: ImageItem | TextItem | RowItem) -> RawItem:
+    """The item as it came."""
     if isinstance(item, ImageItem):
         return _from_base64(item)
     return RawItem(item.name, item.text if isinstance(item, TextItem) else item.row)
@@ -99,7 +109,7 @@ def _from_base64(item: ImageItem) -> RawItem:
         return RawItem(item.name, error=ItemError(code="invalid_base64", message=said, hint=hint))
 
 
-def _invalid(error: ValidationError, modality: Modality) -> InvalidRequestError:
+def _invalid(error: ValidationError, schema: type[base.Body], modality: Modality) -> InvalidRequestError:
     """The first fault as the error, all of them (the first fifty) in `details.errors`."""
     found = error.errors(include_url=False, include_input=False)
     if found[0]["type"] == "json_invalid":
@@ -117,7 +127,7 @@ def _invalid(error: ValidationError, modality: Modality) -> InvalidRequestError:
             )
     param = str(faults[0]["param"]) or "body"
     if found[0]["type"] == "extra_forbidden":
-        known = ["items", "top_k"] if len(found[0]["loc"]) == 1 else [form.key, "name"]
+        known = list(schema.model_fields) if len(found[0]["loc"]) == 1 else [form.key, "name"]
         message, code = f"`{param}` is not a known field.", "unknown_field"
         hint = hint_nearest(str(found[0]["loc"][-1]), known)
     else:

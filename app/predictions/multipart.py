@@ -1,6 +1,7 @@
 """Files of a multipart form."""
 
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
@@ -31,8 +32,22 @@ class _Parser(MultiPartParser):
             raise MultiPartException("it ends before its closing boundary")
 
 
+@dataclass(frozen=True)
+class Form:
+    """A form's files, and the other part that it may have."""
+
+    items: list[RawItem]
+    field: UploadFile | str | None
+
+
 async def read(request: Request, stream: AsyncGenerator[bytes, None], limit: int) -> Inputs:
     """The parts `files`, at most `limit`, and `top_k`."""
+    form = await parts(request, stream, limit, "top_k")
+    return Inputs(form.items, None if form.field is None else _top_k(form.field))
+
+
+async def parts(request: Request, stream: AsyncGenerator[bytes, None], limit: int, field: str) -> Form:
+    """The parts `files`, at most `limit` and at least one, and the first of that other name."""
     parser = _Parser(request.headers, stream, max_files=limit, max_fields=16)
     try:
         form = await parser.parse()
@@ -45,21 +60,21 @@ async def read(request: Request, stream: AsyncGenerator[bytes, None], limit: int
             hint="Let your HTTP library build it, e.g. `curl -F files=@photo.jpg`.",
         ) from None
     try:
-        top_k = next((_top_k(value) for key, value in form.multi_items() if key == "top_k"), None)
-        items = [await _part(key, value) for key, value in form.multi_items() if key != "top_k"]
+        said = next((value for key, value in form.multi_items() if key == field), None)
+        items = [await _part(key, value, field) for key, value in form.multi_items() if key != field]
     finally:
         await form.close()
     if not items:
         raise InvalidRequestError(
             "There is no part `files`.", code="missing_field", param="files", hint="E.g. `curl -F files=@photo.jpg`."
         )
-    return Inputs(items, top_k)
+    return Form(items, said)
 
 
-async def _part(key: str, value: UploadFile | str) -> RawItem:
+async def _part(key: str, value: UploadFile | str, field: str) -> RawItem:
     if key != "files":
         message = f"`{key[:100]}` is not a known part."
-        hint = hint_nearest(key, ["files", "top_k"])
+        hint = hint_nearest(key, ["files", field])
         raise InvalidRequestError(message, code="unknown_field", param=key[:100], hint=hint)
     if isinstance(value, str):
         raise InvalidRequestError(

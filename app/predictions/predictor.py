@@ -5,10 +5,11 @@ than eight at a time, so waiting for company would cost latency and gain nothing
 """
 
 import os
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from anyio import CapacityLimiter, to_thread
@@ -16,16 +17,20 @@ from numpy.typing import NDArray
 
 from app.models.blobs import CorruptBlobError
 from app.predictions import batches
-from app.predictions.answers import answer, output_of
+from app.predictions.answers import answer, outputs_of
 from app.predictions.items import Inputs, Prepared, RawItem
 from app.predictions.measures import Measures
 from app.predictions.preparing import Preparing
 from app.predictions.sessions import Parts, Session, Sessions, UnusableGraphError
 from core import tracing
 from core.contract.errors import UnavailableError
-from core.contract.models import Model, Prediction
+from core.contract.models import ItemError, Model, ModelManifest, Prediction
 from core.modality.preparers import Arrays
 from core.settings import Settings
+
+T = TypeVar("T")
+Represented = NDArray[np.float32] | ItemError
+"""An item's figures (K,), or why there are none."""
 
 
 @dataclass
@@ -46,6 +51,7 @@ class Predictor:
         self.measures.sessions.set_function(lambda: len(self.sessions.keys()))
         self._pool = ThreadPoolExecutor(cores, thread_name_prefix="predict-decode")
         self._limiter = CapacityLimiter(max(2, cores))
+        self._one = CapacityLimiter(1)
         self._most_bytes = 4 * settings.max_predict_bytes
         self._bytes = 0
 
@@ -73,6 +79,25 @@ class Predictor:
         """Answer every item, in order; runs off the event loop, a few requests at a time."""
         return await to_thread.run_sync(self._predict, model, load, inputs, top_k, limiter=self._limiter)
 
+    async def alone(self, work: Callable[[], T]) -> T:
+        """Run something off the event loop that holds a model's whole bundle in memory: one such thing at a time."""
+        return await to_thread.run_sync(work, limiter=self._one)
+
+    def represent(
+        self, model: Model, load: Callable[[], Parts], items: list[RawItem], outputs: Sequence[str]
+    ) -> list[Represented]:
+        """What outputs of the graph say of every item, side by side, in order. It blocks; see `alone`."""
+        session = self._session(model, load)
+        found: list[Represented] = []
+        for _, some, prepared in self._prepared(session, model.manifest, items):
+            with tracing.span("infer", items=len(some)):
+                found += _represented(model, session, prepared, outputs)
+        return found
+
+    def open(self, model: Model, load: Callable[[], Parts]) -> Session:
+        """The model's session, opened now unless it is open; `CorruptBlobError` if its graph cannot be loaded."""
+        return self._session(model, load)
+
     def forget(self, bundle_sha256: str) -> None:
         """Close the session of a deleted model."""
         self.sessions.drop(bundle_sha256)
@@ -82,18 +107,25 @@ class Predictor:
         self._pool.shutdown()
 
     def _predict(self, model: Model, load: Callable[[], Parts], inputs: Inputs, top_k: int) -> list[Prediction]:
-        session, manifest = self._session(model, load), model.manifest
-        prepare = Preparing(session.preparer, manifest.modality, max_pixels=self.max_pixels, target=manifest.target)
-        step = batches.step(manifest.prepare)
+        session = self._session(model, load)
         answers: list[Prediction] = []
-        for start in range(0, len(inputs.items), step):
-            items = inputs.items[start : start + step]
-            with self.measures.time("decode"), tracing.span("decode", items=len(items)):
-                prepared = prepare(items, self._pool)
+        for start, items, prepared in self._prepared(session, model.manifest, inputs.items):
             with self.measures.time("infer"), tracing.span("infer", items=len(items)):
                 answers += _answer(model, session, items, prepared, start=start, top_k=top_k)
         self.measures.count(answers)
         return answers
+
+    def _prepared(
+        self, session: Session, manifest: ModelManifest, items: list[RawItem]
+    ) -> Iterator[tuple[int, list[RawItem], list[Prepared]]]:
+        """Some items at a time: the number of the first, the items, and what they are for the network."""
+        prepare = Preparing(session.preparer, manifest.modality, max_pixels=self.max_pixels, target=manifest.target)
+        step = batches.step(manifest.prepare)
+        for start in range(0, len(items), step):
+            some = items[start : start + step]
+            with self.measures.time("decode"), tracing.span("decode", items=len(some)):
+                prepared = prepare(some, self._pool)
+            yield start, some, prepared
 
     def _session(self, model: Model, load: Callable[[], Parts]) -> Session:
         try:
@@ -118,9 +150,22 @@ def _answer(
 
 
 def _run(model: Model, session: Session, some: list[Arrays]) -> NDArray[np.float32]:
-    """Calibrated probabilities (n, classes), or values (n, 1)."""
-    name, width = output_of(model.manifest)
-    figures = session.run(name, model.manifest.input_names, session.preparer.collate(some))
-    if figures.shape != (len(some), width):
+    """What `outputs_of` names, side by side: calibrated probabilities (n, classes), or values (n, 1)."""
+    wanted = outputs_of(model.manifest)
+    figures = session.run(list(wanted), model.manifest.input_names, session.preparer.collate(some))
+    if [part.shape for part in figures] != [(len(some), width) for width in wanted.values()]:
         raise CorruptBlobError(f"Model {model.id}", "its graph does not answer with one figure per class")
-    return figures
+    return figures[0] if len(figures) == 1 else np.concatenate(figures, axis=1)
+
+
+def _represented(
+    model: Model, session: Session, prepared: Sequence[Prepared], outputs: Sequence[str]
+) -> list[Represented]:
+    good = [one.arrays for one in prepared if one.error is None]
+
+    def run(some: list[Arrays]) -> NDArray[np.float32]:
+        found = session.run(outputs, model.manifest.input_names, session.preparer.collate(some))
+        return np.concatenate(found, axis=1)
+
+    figures = iter(batches.infer(good, model.manifest.modality, run))
+    return [one.error or next(figures) for one in prepared]

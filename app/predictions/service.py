@@ -31,17 +31,18 @@ async def predict(
             code="model_has_no_head",
             hint=f'Get one on your own classes: POST /jobs with "base_model": "{model.id}".',
         )
-    load = partial(_parts, store, tenant, model)
+    load = partial(parts, store, tenant, model)
     wanted = inputs.top_k or top_k or DEFAULT_TOP
     return PredictionReply(model=model.id, predictions=await predictor.predict(model, load, inputs, wanted))
 
 
-def _parts(store: Store, tenant: str, model: Model) -> Parts:
-    tokenizer = _member(store, tenant, model, "tokenizer.json") if model.manifest.modality == "text" else None
-    return Parts(_member(store, tenant, model, _graph_file(model)), model.manifest.prepare, tokenizer)
+def parts(store: Store, tenant: str, model: Model) -> Parts:
+    """What the model's session is made of; `CorruptBlobError`."""
+    tokenizer = member(store, tenant, model, "tokenizer.json") if model.manifest.modality == "text" else None
+    return Parts(member(store, tenant, model, _graph_file(model)), model.manifest.prepare, tokenizer)
 
 
-def _member(store: Store, tenant: str, model: Model, name: str) -> bytes:
+def member(store: Store, tenant: str, model: Model, name: str) -> bytes:
     """A file of the bundle, read at its place and checked."""
     if name not in {file.name for file in model.files}:
         raise CorruptBlobError(f"Model {model.id}", f"its bundle holds no {name}")

@@ -38,11 +38,10 @@ class Session:
     preparer: Preparer
     bytes: int
 
-    def run(self, output: str, names: Sequence[str], batch: Arrays) -> NDArray[np.float32]:
-        """Feed a batch as the inputs of these names and return that output, e.g. (n, classes)."""
-        found: list[Any] = self.graph.run([output], dict(zip(names, batch, strict=True)))
-        result: NDArray[np.float32] = found[0]
-        return result
+    def run(self, outputs: Sequence[str], names: Sequence[str], batch: Arrays) -> list[NDArray[np.float32]]:
+        """Feed a batch as the inputs of these names and return those outputs, e.g. (n, classes) each."""
+        found: list[Any] = self.graph.run(list(outputs), dict(zip(names, batch, strict=True)))
+        return found
 
 
 class Sessions:

@@ -81,7 +81,7 @@ def bundle_of(manifest: ModelManifest, onnx_bytes: bytes, **more: bytes) -> Bund
         "model.onnx": onnx_bytes,
         "manifest.json": manifest.model_dump_json().encode(),
         "README.md": f"# {manifest.model_id}\n".encode(),
-        **{f"{name}.json": content for name, content in more.items()},
+        **{name if "." in name else f"{name}.json": content for name, content in more.items()},
     }
     content, members = _zip(files)
     model = Model(
