@@ -12,7 +12,8 @@ _SPEED = {"cpu": 2.0e10, "cuda": 1.0e13}  # floating-point operations in a secon
 _PER_PARAMETER = 300.0  # operations for each parameter of an image network at 224 x 224 pixels
 _DECODE = {"image": 4e-3, "text": 2e-4, "tabular": 2e-5}  # seconds of one thread for an item
 _START_BYTES = 450 * MIB
-_PER_PIXEL = 2500.0  # bytes that training keeps for each pixel of its input
+PER_PIXEL = 2500.0
+"""Bytes that training keeps for each pixel of its input."""
 
 
 def rate(value: float) -> Rate:
@@ -81,7 +82,7 @@ def activations(work: Work, course: Course) -> float:
         return course.domains * 64.0 * 1024
     share = course.domains * (1.0 if course.freeze == "none" else 0.5)
     if work.modality == "image":
-        return share * _PER_PIXEL * size(work) ** 2
+        return share * PER_PIXEL * size(work) ** 2
     layers, hidden, heads = _transformer(work)
     tokens = float(work.tokens)
     return share * 2 * tokens * hidden * layers * (34 + 5 * heads * tokens / hidden)  # Korthikanti et al., 2022

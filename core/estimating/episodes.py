@@ -25,17 +25,24 @@ def passes(work: Work) -> int:
     """Items that go through what is trained, forth and back, in all; those of an inner step count each time."""
     options = work.method
     assert isinstance(options, MetaLearning)
-    known = options.model_dump() | (work.resolved or {})
     own, inner = kind(work), isinstance(options, InnerLoop)
+    shots = _figure(work, "train_shots", options.shots[0])
+    items = shots * (1 + (_figure(work, "inner_steps", 3) if inner else 0)) + _figure(work, "train_queries", _QUERIES)
+    tasks, ways = _figure(work, "tasks", _TASKS[own][inner]), _figure(work, "train_ways", _WAYS[own][inner])
+    return _figure(work, "steps", _STEPS[own]) * tasks * ways * items
 
-    def figure(name: str, usual: int) -> int:
-        value = known.get(name, "auto")
-        return value if isinstance(value, int) else usual
 
-    shots = figure("train_shots", options.shots[0])
-    items = shots * (1 + (figure("inner_steps", 3) if inner else 0)) + figure("train_queries", _QUERIES)
-    tasks = figure("tasks", _TASKS[own][inner])
-    return figure("steps", _STEPS[own]) * tasks * figure("train_ways", _WAYS[own][inner]) * items
+def _figure(work: Work, name: str, usual: int) -> int:
+    """An option as it was resolved, as it was asked for, or as it usually is."""
+    value = (work.method.model_dump() | (work.resolved or {})).get(name, "auto")
+    return value if isinstance(value, int) else usual
+
+
+def at_once(work: Work) -> int:
+    """Items whose activations one step holds; second derivatives hold those of every inner step."""
+    options = work.method
+    assert isinstance(options, MetaLearning)
+    return passes(work) // max(1, _figure(work, "steps", _STEPS[kind(work)]))
 
 
 def seconds(work: Work, device: Device) -> float:

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, replace
 
 from core.contract.jobs import StepName
+from core.contract.methods.episodic import MetaLearning
 from core.contract.prepare import ImagePrepare
-from core.estimating import assumed
+from core.estimating import assumed, episodes
 from core.estimating.course import Course
 from core.estimating.rates import Rate, Rates
 from core.estimating.seconds import course, kind_of_end
@@ -33,6 +34,8 @@ def peak(work: Work, rates: Rates, device: Device) -> Bytes:
     steps: dict[StepName, Rate] = {"features": _features(work, rates, device)}
     if found is not None:
         steps["train"] = training(work, rates, device, found)
+    if isinstance(work.method, MetaLearning):
+        steps["train"] = _episodes(work, rates)
     end = kind_of_end(found, work)
     if end == "network":
         seen = rates.find("bytes.compare", network=work.network, data=work.data, variant=end)
@@ -42,6 +45,17 @@ def peak(work: Work, rates: Rates, device: Device) -> Bytes:
     total = begin.value + most.value
     spread = (begin.value * min(begin.spread, 0.1) + most.value * most.spread) / total
     return Bytes(total, spread, _poorer(begin, most), step)
+
+
+def _episodes(work: Work, rates: Rates) -> Rate:
+    """Bytes of training on episodes: the weights, the activations of a step's items, small pictures."""
+    seen = rates.find("bytes.train", network=work.network, data=work.data, variant=work.method.name)
+    if seen is not None:
+        return seen
+    if episodes.kind(work) == "features":
+        return assumed.rate(64.0 * MIB + 4.0 * work.items * work.width * _FLOAT)
+    held = assumed.PER_PIXEL * assumed.size(work) ** 2 * episodes.at_once(work)
+    return assumed.rate(_TRAINED * _weights(work) + held + work.items * 3.0 * assumed.size(work) ** 2)
 
 
 def _export(work: Work, rates: Rates, device: Device, end: str) -> Rate:

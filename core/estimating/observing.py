@@ -158,7 +158,7 @@ def _bytes(seen: _Seen) -> Iterator[Observation]:
     end = kind_of_end(found, seen.work)
     variants: dict[StepName, str | None] = {
         "features": "" if spent.graph_seconds is None else "graph",
-        "train": found.held if found else None,
+        "train": seen.work.method.name if isinstance(seen.work.method, MetaLearning) else found.held if found else None,
         "compare": _told(end, network=_changed(seen)),
         "export": _told(end, network=spent.trained),
     }

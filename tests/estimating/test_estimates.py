@@ -9,7 +9,8 @@ import pytest
 
 from core.catalogue import cards, find
 from core.contract.estimates import Estimate
-from core.contract.methods import AnyMethod, Auto, FineTune, LinearProbe, RankBaseModels
+from core.contract.methods import METHODS, AnyMethod, Auto, FineTune, LinearProbe, RankBaseModels
+from core.contract.methods.episodic import MetaLearning
 from core.estimating import Device, Part, Profile, Rates, Spent, Work, course_of, estimate, missed, observe
 from core.estimating.intervals import bias, half_width
 from core.estimating.observing import Epoch
@@ -304,3 +305,14 @@ def test_training_from_scratch_beside_it_about_doubles_it() -> None:
     rates = books(job(), spent())
     found, alone = look(work, rates), look(job(), rates)
     assert found.seconds.expected > 1.7 * alone.seconds.expected
+
+
+@pytest.mark.parametrize("name", [name for name, options in METHODS.items() if issubclass(options, MetaLearning)])
+def test_training_on_episodes_costs_what_its_steps_cost(name: str) -> None:
+    """Twice the steps take twice the time, and what was seen of one job carries over to the next."""
+    works = [job(METHODS[name](steps=steps), card=find("conv4"), base="conv4") for steps in (1000, 2000)]
+    found = [look(work).parts["train"] for work in works]
+    assert found[0] > 0
+    assert found[1] == pytest.approx(2 * found[0], rel=1e-3)
+    known = books(works[0], spent(steps={"prepare": 1.0, "train": 100.0}))
+    assert look(works[1], known).parts["train"] == pytest.approx(200.0, rel=0.01)
