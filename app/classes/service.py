@@ -29,7 +29,7 @@ from core.store import models, tenants
 from core.store.store import Store
 
 _OUTPUTS = ("inner", "logits")
-_TRIED = 4  # items that the new graph is asked about before it is entered
+_TRIED = 2  # items that the new graph is asked about before it is entered
 _CLOSE = 1e-3
 _SHOWN = 50  # unusable items that are told
 

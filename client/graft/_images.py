@@ -16,16 +16,22 @@ def batches(images: Iterable[Image]) -> Iterator[list[Part]]:
     """Parts of multipart bodies: at most 64 images or (but for a single larger one) 32 MiB each."""
     batch: list[Part] = []
     size = 0
-    for index, image in enumerate(images):
-        name, data = _read(image, index)
-        if batch and (len(batch) == _MOST_ITEMS or size + len(data) > _MOST_BYTES):
+    for part in parts(images):
+        length = len(part[1][1])
+        if batch and (len(batch) == _MOST_ITEMS or size + length > _MOST_BYTES):
             yield batch
             batch, size = [], 0
-        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        batch.append(("files", (name, data, kind)))
-        size += len(data)
+        batch.append(part)
+        size += length
     if batch:
         yield batch
+
+
+def parts(images: Iterable[Image]) -> Iterator[Part]:
+    """Parts of one multipart body."""
+    for index, image in enumerate(images):
+        name, data = _read(image, index)
+        yield "files", (name, data, mimetypes.guess_type(name)[0] or "application/octet-stream")
 
 
 def _read(image: Image, index: int) -> tuple[str, bytes]:

@@ -42,6 +42,7 @@ class Call:
     json: Any = None
     body: Body | None = None
     files: Any = None
+    form: Mapping[str, str] | None = None
     headers: Mapping[str, str] | None = None
     creates: bool = False
     repeatable: bool = False
@@ -130,7 +131,8 @@ class Transport:
                 if not ((never_sent or call.may_repeat) and self.retries.allows(attempt)):
                     raise self.unreachable(error) from error
             else:
-                if response.is_success or (call.method == "DELETE" and attempt and response.status_code == 404):
+                gone = call.method == "DELETE" and not call.creates and response.status_code == 404
+                if response.is_success or (gone and attempt):
                     return response  # (a repeated DELETE that finds nothing: the first one's reply was lost)
                 failure = self.failure(response)
                 asked = failure.retry_after
@@ -155,6 +157,7 @@ class Transport:
             json=call.json,
             content=content,
             files=call.files,
+            data=call.form,
             headers=headers,
             timeout=self._timeouts(call.read_timeout),
         )

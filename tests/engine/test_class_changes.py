@@ -10,9 +10,15 @@ import pytest
 from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
-from core.contract.few_shot import HeadKind
+from app.classes.revision import Change, write
+from core.bundle import members, read_member
+from core.contract.base import now
+from core.contract.few_shot import ClassChangeRecord, HeadKind
+from core.contract.models import Model
 from core.few_shot import graph, tensors
 from core.few_shot.heads import added, removed
+from tests.engine.jobs import Workshop
+from tests.engine.test_few_shot import SMALL, TRAINED, shapes
 from worker.engine.class_stages import Centred, Relation, RelationModule
 from worker.engine.few_shot import class_heads
 from worker.engine.few_shot.learner import Known
@@ -23,6 +29,11 @@ from worker.engine.tensors import join_tensors
 
 WIDTH = 6
 KINDS: list[HeadKind] = ["class_means", "items", "relation", "ridge"]
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    return Workshop(tmp_path_factory.mktemp("changes"))
 
 
 def _data() -> tuple[np.ndarray, np.ndarray]:
@@ -93,3 +104,51 @@ def test_a_class_added_is_one_that_was_always_there(kind: HeadKind, tmp_path: Pa
     narrow = graph.exchanged(wider, {name: part for name, part in back.items() if name.startswith("head.")}, 3)
     if kind != "ridge":
         np.testing.assert_array_equal(_run(narrow, x), _run(network, x))
+
+
+@pytest.mark.parametrize("method", ["simple_shot", "matching_network", "relation_network", "r2d2"])
+def test_a_job_starts_from_a_revision(workshop: Workshop, tmp_path: Path, method: str) -> None:
+    """What a job made is edited, and what comes of it is a model like any other: jobs start from it."""
+    source = workshop.data(shapes(5, 10))
+    options: dict[str, Any] = {**SMALL, "shots": [1], "queries": 1, "test_classes": ["kind02", "kind03", "kind04"]}
+    base = {}
+    if method != "simple_shot":
+        options |= {**TRAINED, "steps": 3, "train_ways": 2, "shots": [1], "ways": [2], "queries": 1}
+        base = {"base_model": "conv4"}
+    found = workshop.run({"name": method, **options}, source, **base)
+    new, path = _revised(found.bundle, found.manifest, tmp_path)
+    assert found.manifest is not None
+    again = workshop.run({"name": "linear_probe"}, source, base_model=new.id, parent=path, baselines="quick")
+    assert again.manifest is not None
+    assert again.manifest.lineage[:2] == [new.id, found.manifest.model_id]
+    skipped = {arm.name: arm.note for arm in again.report.arms if arm.state == "skipped"}
+    assert "knows other classes" in skipped["previous_model"]
+
+
+def _revised(bundle: Path | None, manifest: Any, folder: Path) -> tuple[Model, Path]:
+    """The model with one more class."""
+    assert bundle is not None
+    kind, few_shot, path = manifest.few_shot.kind, manifest.few_shot, folder / "new.zip"
+    listed = members(bundle)
+    model = Model(
+        id=manifest.model_id,
+        job_id=None,
+        base_model=manifest.base_model,
+        method="",
+        classes=manifest.classes,
+        metrics={},
+        bytes=0,
+        sha256="0" * 64,
+        files=listed,
+        manifest=manifest,
+        created_at=now(),
+    )
+    files = {file.name: read_member(bundle, file.name) for file in listed}
+    width = ort.InferenceSession(files["model.onnx"]).get_outputs()[3].shape[1]
+    inner = np.random.default_rng(0).normal(0, 1, (3, width)).astype(np.float32)
+    record = ClassChangeRecord(change="added", name="new", items=3, at=now())
+    change = Change(record, [*manifest.classes, "new"], [*few_shot.counts, 3], lambda parts: added(kind, parts, inner))
+    new, network = write(model, files, change, path)
+    assert ort.InferenceSession(network).get_outputs()[0].shape[1] == len(new.classes)
+    assert "Added `new` from 3 items" in read_member(path, "README.md").decode()
+    return new, path

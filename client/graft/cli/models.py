@@ -15,6 +15,7 @@ from graft.types import Predictions
 
 app = typer.Typer(no_args_is_help=True, help="Look at models, download and delete them.")
 Id = Annotated[str, typer.Argument(metavar="MODEL", help="Id of a model, mdl_…")]
+ClassName = Annotated[str, typer.Argument(metavar="CLASS", help="Name of the class; it may hold /.")]
 TopK = Annotated[int | None, typer.Option("--top-k", "-k", min=1, help="How many classes to show.")]
 
 
@@ -91,6 +92,30 @@ def withdraw(ctx: typer.Context, model: Id, as_json: Json = False) -> None:
     """Take the publication of a model back."""
     client(ctx).models.withdraw(model)
     document({"id": model, "publication": None}) if as_json else note(f"Withdrew {model}.")
+
+
+@app.command("add-class")
+def add_class(
+    ctx: typer.Context,
+    model: Id,
+    name: ClassName,
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="FILE...", exists=True, help="A few items of it, or folders of them.")
+    ] = None,
+    *,
+    text: Annotated[list[str] | None, typer.Option("--text", help="A text of the class; repeatable.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Add a class to a few-shot model from a few items, without training; shows the new model, the old one stays."""
+    found = client(ctx).models.add_class(model, name, expand(files) if files else [], items=text or [])
+    document(found) if as_json else show.model(found)
+
+
+@app.command("remove-class")
+def remove_class(ctx: typer.Context, model: Id, name: ClassName, as_json: Json = False) -> None:
+    """Take a class from a few-shot model; shows the new model, the old one stays."""
+    found = client(ctx).models.remove_class(model, name)
+    document(found) if as_json else show.model(found)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from graft.cli.output import note, pairs, say, seconds, size, table
+from graft.cli.show_episodes import episodes
 from graft.cli.show_ranking import ranking
 from graft.cli.show_shift import shift
 from graft.types import ClassRow, Dataset, DatasetReport, Fault, GuardReport, Job, Model, Prediction, Report
@@ -111,6 +112,7 @@ def model(found: Model) -> None:
             ("method", found.method),
             ("base model", found.base_model),
             ("classes", _some(found.classes)),
+            ("few-shot", _few_shot(found)),
             ("metrics", _metrics(found.metrics)),
             ("verdict", _plain(found.verdict)),
             ("published", found.publication.at if found.publication else ""),
@@ -122,6 +124,18 @@ def model(found: Model) -> None:
     )
     if found.files:
         table(("file", "size", "sha256"), [(f.name, size(f.bytes), f.sha256) for f in found.files])
+
+
+def _few_shot(found: Model) -> str:
+    """How it answers, and what was last done to its classes."""
+    few_shot = found.few_shot
+    if few_shot is None:
+        return ""
+    kind = f"by {_plain(few_shot['kind'])}"
+    if not few_shot.get("changes"):
+        return f"{kind}; classes can be added"
+    last = few_shot["changes"][-1]
+    return f"{kind}; revision {few_shot['revision']} of {few_shot['revision_of']}: {last['change']} {last['name']}"
 
 
 def _plain(verdict: str | None) -> str:
@@ -150,6 +164,8 @@ def report(found: Report) -> None:
             guard(found.judgement.guard)
     if found.shift:
         shift(found.shift)
+    if found.episodes:
+        episodes(found.episodes)
     table(
         ("metric", "value", "95 % interval", "items"),
         [(m.name, _figure(m.value), _interval(m.low, m.high), m.n) for m in found.metrics],
@@ -185,7 +201,11 @@ def _class_table(rows: Sequence[ClassRow]) -> None:
 
 def predictions(found: Sequence[Prediction], names: Sequence[str]) -> None:
     """Answers of a model, one row for each image."""
-    rows = [(name, p.label, _percent(p.probability), _top(p)) for name, p in zip(names, found, strict=True) if p.label]
+    rows = [
+        (name, p.label or "none of these", _percent(p.probability), _top(p))
+        for name, p in zip(names, found, strict=True)
+        if p.label or p.none_of_these
+    ]
     if rows:
         table(("image", "label", "probability", "others"), rows)
     for name, item in zip(names, found, strict=True):

@@ -5,10 +5,11 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from graft._download import OnProgress, download
-from graft._images import Image, batches
+from graft._images import Image, batches, parts
 from graft._pages import iterate
 from graft._transport import Call, Transport
 from graft._upload import Source, body, name_of, opened
@@ -123,11 +124,43 @@ class Models:
         """Take its publication back."""
         self._transport.send(Call("DELETE", f"/models/{segment(model)}/publish"))
 
+    def add_class(
+        self,
+        model: str | Model,
+        name: str,
+        files: Iterable[Image] = (),
+        *,
+        items: Iterable[str | Mapping[str, Any]] = (),
+    ) -> Model:
+        """Make a new model that knows one more class, from a few items of it and without training; the old one stays.
+
+        `files` are images (or files of texts) as paths, bytes or open binary files; `items` are texts, or rows as
+        {column: value}. Give one of the two. `ConflictError` for a model that is no few-shot model, or that has such a
+        class; `InvalidRequestError` that names an item which cannot be used: nothing is added then.
+        """
+        url = f"/models/{segment(model)}/classes"
+        if isinstance(files, (str, bytes, os.PathLike)):
+            files = [files]
+        sent, said = list(parts(files)), [_item(item) for item in items]
+        if bool(sent) == bool(said):
+            raise ValueError("Give items of the class: either files, or texts or rows as `items`.")
+        if sent:
+            call = Call("POST", url, files=sent, form={"name": name}, creates=True)
+        else:
+            call = Call("POST", url, json={"name": name, "items": said}, creates=True)
+        return self._transport.parse(Model, self._transport.send(call))
+
+    def remove_class(self, model: str | Model, name: str) -> Model:
+        """Make a new model that knows this class no more; the old one stays. `ConflictError` if only two are left."""
+        call = Call("DELETE", f"/models/{segment(model)}/classes/{quote(name, safe='')}", creates=True)
+        return self._transport.parse(Model, self._transport.send(call))
+
     def predict(self, model: str | Model, images: Iterable[Image], *, top_k: int | None = None) -> Predictions:
         """Classify images given as paths, bytes or open binary files; as many as you like.
 
         They are sent in batches. An image that cannot be read by the service has an `error` instead of a `label`;
-        the others are unharmed. A path that cannot be read here is an OSError.
+        the others are unharmed. A few-shot model may say that it is `none_of_these`. A path that cannot be read here
+        is an OSError.
         """
         if isinstance(images, (str, bytes, os.PathLike)):
             images = [images]
@@ -145,6 +178,10 @@ class Models:
             start = len(found)
             found += [item.model_copy(update={"index": start + item.index}) for item in answer.predictions]
         return Predictions(model=id_of(model), predictions=found)
+
+
+def _item(item: str | Mapping[str, Any]) -> dict[str, Any]:
+    return {"text": item} if isinstance(item, str) else {"row": dict(item)}
 
 
 def _target(path: str | os.PathLike[str] | None, name: str) -> Path:

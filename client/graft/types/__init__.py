@@ -3,6 +3,7 @@
 from graft.types.access import Key, NewKey, Quotas, Scope, Usage
 from graft.types.base import Health, Page, Resource
 from graft.types.datasets import ClassCount, Column, Dataset, DatasetReport, Fault, Reading, Sample
+from graft.types.episodes import EpisodeFigure, EpisodeReport
 from graft.types.errors import ErrorBody
 from graft.types.estimates import Estimate, Figure
 from graft.types.imports import Import
@@ -33,6 +34,8 @@ __all__ = [
     "Difference",
     "Driver",
     "DryRun",
+    "EpisodeFigure",
+    "EpisodeReport",
     "ErrorBody",
     "Estimate",
     "Event",

@@ -10,6 +10,7 @@ class MethodCard(Resource):
 
     `needs_target` and `takes_target`: whether a job must, or may, name data of a new domain; `label_spaces` says which
     classes these may have of the source's (`closed`: all, `partial`: some), `shifts` which kinds of shift it is for.
+    `episodic`: whether it is measured on few-shot episodes of classes that nothing was trained on.
     """
 
     name: str
@@ -19,6 +20,7 @@ class MethodCard(Resource):
     when: str = ""
     paper: str = ""
     needs_labels: bool = True
+    episodic: bool = False
     needs_target: bool = False
     takes_target: bool = False
     label_spaces: list[str] = []

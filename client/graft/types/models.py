@@ -42,6 +42,12 @@ class Model(Resource):
     manifest: dict[str, Any] = {}
     created_at: datetime
 
+    @property
+    def few_shot(self) -> dict[str, Any] | None:
+        """What makes it a model that classes can be added to from a few items; None for others."""
+        found: dict[str, Any] | None = self.manifest.get("few_shot")
+        return found
+
 
 class LabelScore(Resource):
     """A class and its calibrated probability."""
@@ -59,13 +65,17 @@ class ItemError(Resource):
 
 
 class Prediction(Resource):
-    """The answer for one item: either a `label` or an `error`."""
+    """The answer for one item: either a `label` or an `error`.
+
+    Few-shot models also say whether it is unlike all classes: then `none_of_these` is True and there is no `label`.
+    """
 
     index: int
     name: str | None = None
     label: str | None = None
     probability: float | None = None
     top: list[LabelScore] = []
+    none_of_these: bool | None = None
     error: ItemError | None = None
 
 

@@ -1,6 +1,7 @@
 """A job's report."""
 
 from graft.types.base import Resource
+from graft.types.episodes import EpisodeReport
 from graft.types.jobs import Step
 from graft.types.rankings import Ranking
 from graft.types.shifts import Shift
@@ -91,6 +92,8 @@ class Report(Resource):
     """What `rank_base_models` found."""
     shift: Shift | None = None
     """How far a target lies from the source, where there is one."""
+    episodes: EpisodeReport | None = None
+    """What was found out about learning new classes from a few items."""
     curve_axis: str | None = None
     curve: list[CurvePoint] = []
     mistakes: list[Mistake] = []
