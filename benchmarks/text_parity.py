@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from app.predictions import batches
 from app.predictions.sessions import Parts, Session, open_session
+from core.bundle import read_member
 from core.contract.datasets import DatasetManifest
 from core.modality.preparers import Arrays
 from core.modality.reader import DatasetReader
 from worker.engine.backbones import Base, open_base, own
-from worker.engine.bundle import read_member
 from worker.engine.door import DataRef, Result
 from worker.engine.heads import Head
 

@@ -49,6 +49,15 @@ _EXAMPLES |= {
     for name, options in METHODS.items()
     if options.adapts
 }
+_EXAMPLES |= {
+    name: {"summary": options.title, "value": {"method": {"name": name}, "source": _SOURCE}}
+    for name, options in METHODS.items()
+    if options.episodic
+}
+_EXAMPLES["adapt_few_shot"] = {
+    "summary": "A plain model from a few items of each class",
+    "value": {"method": {"name": "adapt_few_shot"}, "source": _SOURCE, "base_model": "mdl_" + "0" * 26},
+}
 _DRY_RUN: dict[int | str, dict[str, Any]] = {
     200: {"model": DryRun, "description": "With `dry_run`: the job is valid, and this is what it would cost."}
 }

@@ -11,11 +11,12 @@ from core.contract.base import Record
 from core.contract.jobs import StepName
 from core.contract.methods import Auto, FineTune, LinearProbe, RankBaseModels
 from core.contract.methods.episodic import MetaLearning
-from core.estimating import episodes
+from core.estimating import assumed, episodes
 from core.estimating.course import Course
 from core.estimating.memory import kept
+from core.estimating.parted import Usual, apart
 from core.estimating.rates import Observation
-from core.estimating.seconds import course, kind_of_end
+from core.estimating.seconds import course, fits_probe, kind_of_end, setup_variant, solver
 from core.estimating.work import Device, Work
 
 _FORK = 0.3  # seconds from a claim to the first step of its process
@@ -28,10 +29,13 @@ _USUAL = {
     ("store", "frozen"),
     ("step", "head"),
     ("validate", "head"),
-    ("setup", "head"),
+    ("compare.once", "frozen"),
+    ("compare.pace", "frozen"),
+    ("setup.once", "head"),
+    ("setup.pace", "head"),
 }
 """Kinds, and what their variants begin with, that cost about the same with any network."""
-_ALWAYS = {"fit", "served", "changed"}
+_ALWAYS = {"fit", "fit.once", "fit.pace", "served", "changed"}
 
 
 class Epoch(Record):
@@ -90,6 +94,12 @@ class _Seen:
 
     def at(self, kind: str, value: float, variant: str = "") -> Observation:
         return Observation(kind, value, variant, self.work.network, self.work.data)
+
+    def parted(self, kind: str, seconds: float, usual: Usual, variant: str) -> Iterator[Observation]:
+        """Seconds of which a part does not grow with the work."""
+        once, pace = apart(seconds, usual)
+        yield self.at(f"{kind}.once", once, variant)
+        yield self.at(f"{kind}.pace", pace, variant)
 
 
 def observe(work: Work, spent: Spent, *, whole: bool = True) -> list[Observation]:
@@ -209,11 +219,12 @@ def _once(seen: _Seen) -> Iterator[Observation]:
     if not work.method.makes_model:
         return
     if isinstance(work.method, LinearProbe) and "train" in steps:
-        yield seen.at("fit", steps["train"] / max(1, work.train + work.validation), work.method.solver)
+        own = solver(work.method, work)
+        yield from seen.parted("fit", steps["train"], assumed.fit(work, own, work.train + work.validation), own)
     if isinstance(work.method, MetaLearning) and "train" in steps:
         yield seen.at("meta", steps["train"] / max(1, episodes.passes(work)), work.method.name)
     if found is not None and spent.setup_seconds is not None and not isinstance(work.method, Auto):
-        yield _setup(seen, found, spent.setup_seconds)
+        yield from _setup(seen, found, spent.setup_seconds)
     if isinstance(work.method, Auto) and work.method.arms == "auto" and not work.target:
         yield seen.at("raced", 1.0 if spent.epochs else 0.0)
     if found is not None and found.patience is not None and spent.epochs and not isinstance(work.method, Auto):
@@ -221,13 +232,13 @@ def _once(seen: _Seen) -> Iterator[Observation]:
     yield from _ends(seen, end)
 
 
-def _setup(seen: _Seen, found: Course, seconds: float) -> Observation:
+def _setup(seen: _Seen, found: Course, seconds: float) -> Iterator[Observation]:
     """Without the first look at validation items, which takes what the later ones take."""
     passes = 2 if found.averaged else 1
     checks = sorted(epoch.validation / passes for epoch in seen.spent.epochs if epoch.validation is not None)
     less = checks[len(checks) // 2] if checks else 0.0
-    style = "head" if not found.network else f"{'probe' if found.head_start else 'bare'}"
-    return seen.at("setup", max(0.0, seconds - less) / max(1, seen.work.train + seen.work.validation), style)
+    usual = assumed.setup(seen.work, seen.device, found)
+    yield from seen.parted("setup", max(0.0, seconds - less), usual, setup_variant(found))
 
 
 def _ends(seen: _Seen, end: str) -> Iterator[Observation]:
@@ -238,7 +249,11 @@ def _ends(seen: _Seen, end: str) -> Iterator[Observation]:
     changed = "network" if _changed(seen) and end == "network" else "frozen"
     items = work.validation + work.held_out + (0 if changed == "network" else work.train)
     if "compare" in steps and items:
-        yield seen.at("compare", max(0.0, steps["compare"] - scratch) / items, f"{changed}+{work.baselines}")
+        seconds, variant = max(0.0, steps["compare"] - scratch), f"{changed}+{work.baselines}"
+        if changed == "frozen" and fits_probe(work):
+            yield from seen.parted("compare", seconds, assumed.compare(work), variant)
+        else:
+            yield seen.at("compare", seconds / items, variant)
     if "evaluate" in steps and work.held_out:
         yield seen.at("evaluate", steps["evaluate"] / work.held_out, end)
     served = "network" if spent.trained else "frozen"

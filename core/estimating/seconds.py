@@ -11,6 +11,7 @@ from core.contract.methods.episodic import MetaLearning
 from core.estimating import assumed, episodes
 from core.estimating.adaptation import from_scratch
 from core.estimating.course import Course, adapting_course, course_of
+from core.estimating.parted import Usual
 from core.estimating.rates import Rate, Rates
 from core.estimating.work import Device, Work
 
@@ -19,6 +20,7 @@ RACE_SECONDS = 600.0
 """How long a race may take without a budget."""
 _SOON = 60  # steps in which a head that starts from a probe is not beaten, as a rule
 _RACED = 0.6  # how often a race goes beyond its probe
+_LOGISTIC_ROWS = 20_000
 _ROWS = 2000  # training rows up to which a table's network is trained from scratch without being asked for
 
 
@@ -81,6 +83,24 @@ def kind_of_end(found: Course | None, work: Work) -> str:
     if isinstance(work.method, MetaLearning):
         return "frozen" if episodes.kind(work) == "features" else "network"
     return "network" if found is not None and found.network else "frozen"
+
+
+def solver(options: LinearProbe, work: Work) -> Literal["ridge", "lbfgs"]:
+    """What `auto` becomes, as `worker.engine.methods.linear_probe.settled` has it; a test holds the two together."""
+    if options.solver != "auto":
+        return options.solver
+    logistic = work.modality == "tabular" and work.problem == "classification"
+    return "lbfgs" if logistic and work.train + work.validation <= _LOGISTIC_ROWS else "ridge"
+
+
+def setup_variant(found: Course) -> str:
+    """What comes before training: a head's own, or a network's with a probe for its head or without."""
+    return "head" if not found.network else "probe" if found.head_start else "bare"
+
+
+def fits_probe(work: Work) -> bool:
+    """Whether a job that leaves the network as it is fits a probe to be compared with; a probe need not."""
+    return isinstance(work.method, FineTune) and not work.target and work.baselines != "none"
 
 
 class _Reckoner:
@@ -146,6 +166,13 @@ class _Reckoner:
         total.add(items, self.find(kind, assumed.rate(otherwise), variant))
         return total
 
+    def parted(self, kind: str, usual: Usual, variant: str) -> Sum:
+        """What is done once, and as much of the rest as is assumed, times what others took of that."""
+        total = Sum()
+        total.add(1, self.find(f"{kind}.once", assumed.rate(usual.once), variant))
+        total.add(usual.growing, self.find(f"{kind}.pace", assumed.rate(1.0), variant))
+        return total
+
     def features(self) -> Sum:
         total = Sum()
         if self.course is not None and not self.course.features and self.work.baselines == "none":
@@ -164,18 +191,22 @@ class _Reckoner:
     def train(self) -> Sum:
         work, total = self.work, Sum()
         if isinstance(work.method, LinearProbe):
-            return self.per_item("fit", work.train + work.validation, assumed.fit(work), work.method.solver)
+            return self.probe(work.method)
         if work.target and self.course is None:
             return self.adapt()
         if isinstance(work.method, MetaLearning):
             return self.per_item("meta", episodes.passes(work), episodes.seconds(work, self.device), work.method.name)
         if isinstance(work.method, Auto):
-            total.take(self.per_item("fit", work.train + work.validation, assumed.fit(work), "ridge"))
+            total.take(self.probe(LinearProbe()))
             if self.course is not None:
                 total.take(self.raced(self.descent(self.course)))
         elif self.course is not None:
             total.take(self.descent(self.course))
         return total
+
+    def probe(self, options: LinearProbe) -> Sum:
+        usual = assumed.fit(self.work, solver(options, self.work), self.work.train + self.work.validation)
+        return self.parted("fit", usual, solver(options, self.work))
 
     def adapt(self) -> Sum:
         """Adaptation on frozen features: one method, or a race of several; a race ends when its time is up."""
@@ -217,9 +248,7 @@ class _Reckoner:
 
     def setup(self, found: Course) -> Sum:
         """What comes before the first step: a probe for the head, the network on its device."""
-        own = "head" if not found.network else f"{'probe' if found.head_start else 'bare'}"
-        usual = assumed.setup(self.work, found)
-        return self.per_item("setup", self.work.train + self.work.validation, usual, own)
+        return self.parted("setup", assumed.setup(self.work, self.device, found), setup_variant(found))
 
     def validate(self, found: Course) -> Rate:
         return assumed.validate(self.work, self.device) if found.network else assumed.rate(1e-5)
@@ -261,10 +290,11 @@ class _Reckoner:
             otherwise = own.value + (decode.value if decode.basis == "assumed" else 0.0)
             seen = work.validation + work.held_out
             total.take(self.per_item("compare", seen, otherwise, f"network+{work.baselines}"))
+        elif fits_probe(work):
+            total.take(self.parted("compare", assumed.compare(work), f"frozen+{work.baselines}"))
         else:
-            otherwise = 6e-8 * work.width
             seen = work.train + work.validation + work.held_out
-            total.take(self.per_item("compare", seen, otherwise, f"frozen+{work.baselines}"))
+            total.take(self.per_item("compare", seen, assumed.answer(work), f"frozen+{work.baselines}"))
         if self.from_scratch(trained):
             known = self.rates.find("scratch", network=work.network, data=work.data)
             total.take(self.scratch() if known is None or not known.exact else _once(known))

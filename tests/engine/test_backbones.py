@@ -16,13 +16,13 @@ import torch
 from safetensors.torch import save_file
 from torchvision import models
 
+from core.bundle import write_bundle
 from core.catalogue import cards, find
 from core.contract.base import new_id
 from core.contract.base_models import BaseModelCard
 from core.contract.errors import InvalidRequestError, JobError
 from core.contract.models import ModelManifest, Parity
 from worker.engine.backbones import Backbone, hub, identify, load, open_base, small, timm_, torchvision_
-from worker.engine.bundle import write_bundle
 from worker.engine.cache import CacheFolder
 from worker.engine.graph import backbone_files
 

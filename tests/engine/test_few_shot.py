@@ -8,12 +8,12 @@ import onnxruntime as ort
 import pytest
 import torch
 
+from core.bundle import read_member
 from core.contract.errors import JobError
 from core.contract.methods import SimpleShot
 from tests.builders import encode, make_zip
 from tests.engine.jobs import TINY, Workshop
 from worker.engine.backbones import own
-from worker.engine.bundle import read_member
 from worker.engine.class_stages import Likeness, Relation, RelationModule
 from worker.engine.few_shot import class_heads
 from worker.engine.few_shot.classes import divide

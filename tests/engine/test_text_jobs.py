@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from core.bundle import read_member
 from core.contract.datasets import DatasetManifest
 from core.contract.methods import FineTune, LinearProbe
 from core.modality.preparers import preparer
 from tests.engine.jobs import Workshop
 from tests.engine.texts import NAME, lay_down, tokenizer
 from worker.engine.backbones import open_base
-from worker.engine.bundle import read_member
 from worker.engine.door import DataRef, Result
 from worker.engine.sessions import open_session
 

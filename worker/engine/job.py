@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from core.bundle import write_bundle
 from core.contract.base_models import BaseModelCard
 from core.contract.datasets import Modality
 from core.contract.errors import JobError
@@ -14,7 +15,6 @@ from worker.engine import devices, export, model_card, notes, records
 from worker.engine.adaptation import contest as adaptation
 from worker.engine.arms import ArmRun
 from worker.engine.backbones import Base, open_base
-from worker.engine.bundle import write_bundle
 from worker.engine.cache import CacheFolder
 from worker.engine.checkpoint import Checkpoints
 from worker.engine.contest import Contest, Ground, hold

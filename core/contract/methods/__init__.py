@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from core.contract.methods.adabn import AdaBn
+from core.contract.methods.adapt_few_shot import AdaptFewShot
 from core.contract.methods.anil import Anil
 from core.contract.methods.auto import Auto
 from core.contract.methods.cdan import Cdan
@@ -80,7 +81,8 @@ AnyMethod = Annotated[
     | Maml
     | Anil
     | MetaSgd
-    | Reptile,
+    | Reptile
+    | AdaptFewShot,
     Field(discriminator="name"),
 ]
 
@@ -122,6 +124,7 @@ METHODS: dict[str, type[MethodOptions]] = {
     "anil": Anil,
     "meta_sgd": MetaSgd,
     "reptile": Reptile,
+    "adapt_few_shot": AdaptFewShot,
 }
 
 
@@ -149,6 +152,7 @@ def method_cards() -> list[MethodCard]:
 __all__ = [
     "METHODS",
     "AdaBn",
+    "AdaptFewShot",
     "Anil",
     "AnyMethod",
     "Auto",

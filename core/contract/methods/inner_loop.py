@@ -10,8 +10,8 @@ from core.contract.methods.episodic import Auto, MetaLearning
 class InnerLoop(MetaLearning):
     """Learns a start from which a few steps on a few items suffice.
 
-    All classes start from one learnt vector (Ye, Chao: How to Train Your MAML to Excel in Few-Shot Classification, ICLR
-    2022), so that any number of them can be adapted to.
+    All classes start alike, at zero, so that any number of them can be adapted to (Ye, Chao: How to Train Your MAML to
+    Excel in Few-Shot Classification, ICLR 2022; what they share in their start has no say in a softmax).
     """
 
     inner_steps: Annotated[int, Field(ge=1, le=100)] | Auto = Field(

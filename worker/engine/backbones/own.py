@@ -7,12 +7,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load as parse
 from torch import Tensor
 
+from core.bundle import read_member
 from core.contract.base_models import BaseModelCard, Weights
 from core.contract.errors import JobError
 from core.contract.models import ModelManifest
 from core.contract.prepare import TabularPrepare
 from worker.engine.backbones import tabular
-from worker.engine.bundle import read_member
 from worker.engine.heads import Head, restored
 
 PREFIX = "backbone."

@@ -6,13 +6,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from core.bundle import read_member
 from core.catalogue import HF_PREFIX
 from core.contract.base_models import BaseModelCard, Weights
 from core.contract.errors import JobError
 from core.contract.models import ModelManifest
 from core.contract.prepare import TextPrepare
 from worker.engine.backbones import hub, weights
-from worker.engine.bundle import read_member
 from worker.engine.cache import CacheFolder
 
 TOKENIZER = "tokenizer.json"

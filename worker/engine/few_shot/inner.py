@@ -160,18 +160,16 @@ class InnerTraining:
 
     def of_heads(self, episodes: Tensor) -> Tensor:
         """The losses (T,) where the head alone is adapted: all episodes are embedded at once."""
-        count, ways, items = episodes.shape[:3]
+        count, ways = episodes.shape[:2]
         known, asked = episodes[:, :, : self._shots], episodes[:, :, self._shots :]
         rows = torch.cat([known.flatten(1, 2), asked.flatten(1, 2)], dim=1)
         known_rows = ways * self._shots
-        z = self.start.embed(self.start.body(), rows.flatten(0, 1), known_rows, count).unflatten(0, (count, -1))
+        z = self.start.embed(self.start.body(), rows.flatten(0, 1), known_rows, count).reshape(*rows.shape[:2], -1)
         truth = items_of(known[0]).truth.to(z.dtype)
         weight, bias, _ = descend_head(z[:, :known_rows], truth, self.inner.steps, self.start.rates_by_name())
         logits = logits_of(z[:, known_rows:], weight, bias)
-        numbers = _numbers(asked[0]).expand(count, -1)
-        return (
-            cross_entropy(logits.flatten(0, 1), numbers.flatten(), reduction="none").unflatten(0, (count, -1)).mean(1)
-        )
+        numbers = _numbers(asked[0]).expand(count, -1).flatten()
+        return cross_entropy(logits.flatten(0, 1), numbers, reduction="none").reshape(count, -1).mean(dim=1)
 
     def track(self, episode: Tensor) -> None:
         """Running statistics of the start, for what is served."""

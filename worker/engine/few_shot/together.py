@@ -50,7 +50,7 @@ class Together:
             begun = time.perf_counter()
             value = run()
             if value.requires_grad:
-                torch.autograd.grad(value.mean(), self._parameters, allow_unused=True)
+                torch.autograd.grad(value.mean(), self._parameters, retain_graph=True, allow_unused=True)
             if value.is_cuda:
                 torch.cuda.synchronize(value.device)
             times.append(time.perf_counter() - begun)

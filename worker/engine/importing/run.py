@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from core.bundle import write_bundle
 from core.contract.errors import JobError
 from core.contract.models import Parity
 from worker.engine import devices, parity
-from worker.engine.bundle import write_bundle
 from worker.engine.cache import CacheFolder
 from worker.engine.door import CancelledError, Places, ShouldStop
 from worker.engine.graph import BackboneFiles, backbone_files, join_head

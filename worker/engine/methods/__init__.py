@@ -9,6 +9,7 @@ from worker.engine.backbones import Base
 from worker.engine.few_shot import settling as few
 from worker.engine.methods import (
     adabn,
+    adapt_few_shot,
     anil,
     auto,
     cdan,
@@ -110,5 +111,6 @@ METHODS: dict[str, Method] = {
     "anil": Method(anil.run, few.needs_features, few.check, shares=TRAINED),
     "meta_sgd": Method(meta_sgd.run, few.needs_features, few.check, shares=TRAINED),
     "reptile": Method(reptile.run, few.needs_features, few.check, shares=TRAINED),
+    "adapt_few_shot": Method(adapt_few_shot.run, adapt_few_shot.needs_features),
     "gan": Method(gan.run, check=gan.check, shares=TRAINED),
 }

@@ -35,6 +35,11 @@ _FOLDS = 5
 _MOST = class_heads.MOST_ITEMS  # of a class that steps are taken on
 
 
+def needs_features(options: Options) -> bool:
+    """Whether the frozen base model's features are needed for sure: inner steps may change the network."""
+    return options.how in {"class_means", "ridge"} or options.transductive != "none"
+
+
 def run(task: Task) -> Trained:
     """Adapt; what `auto` became stands in the options of what comes out."""
     options = task.options
@@ -90,15 +95,13 @@ def _by_steps(task: Task, merged: JobData, found: ModelManifest, start: Initiali
         return Items(inputs[chosen], one_hot(labels[chosen], classes).to(inputs.dtype))
 
     out_of_fold = np.full((len(merged.train), classes), np.nan, dtype=np.float32)
-    counts = np.bincount(items.labels, minlength=classes)
-    if counts.min() > 1:
-        folds = stratified_folds(items.labels, int(min(_FOLDS, counts.min())), task.rng())
-        for number in range(int(folds.max()) + 1):
-            task.wishes.check()
-            left = torch.from_numpy(folds == number).to(task.device)
-            known = some(~left)
-            said = opened.logits(opened.adapt(known), known, inputs[left])
-            out_of_fold[rows[folds == number]] = said.float().cpu().numpy()
+    folds = stratified_folds(items.labels, _FOLDS, task.rng())
+    for number in np.unique(folds[folds >= 0]):
+        task.wishes.check()
+        left = torch.from_numpy(folds == number).to(task.device)
+        known = some(~left)
+        said = opened.logits(opened.adapt(known), known, inputs[left])
+        out_of_fold[rows[folds == number]] = said.float().cpu().numpy()
     known = some(torch.ones_like(labels, dtype=torch.bool))
     head, backbone = opened.settle(opened.adapt(known), known)
     return Trained(

@@ -14,7 +14,7 @@ USUAL: dict[Kind, Usual] = {
     "features": Usual(ways=5, queries=5, tasks=16, steps=1000, lr=1e-3),
 }
 INNER: dict[Kind, Inner] = {
-    "scratch": Inner(steps=2, test_steps=2, lr=0.1),
+    "scratch": Inner(steps=2, test_steps=2, lr=0.4),
     "network": Inner(steps=2, test_steps=2, lr=0.01),
     "features": Inner(steps=2, test_steps=2, lr=0.1),
 }

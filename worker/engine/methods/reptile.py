@@ -20,7 +20,7 @@ USUAL: dict[Kind, Usual] = {
     "features": Usual(ways=5, shots=5, queries=5, tasks=16, steps=1000, lr=1e-3),
 }
 INNER: dict[Kind, Inner] = {
-    "scratch": Inner(steps=5, test_steps=20, lr=0.1),
+    "scratch": Inner(steps=5, test_steps=10, lr=0.2),
     "network": Inner(steps=5, test_steps=20, lr=0.01),
     "features": Inner(steps=5, test_steps=20, lr=0.1),
 }

@@ -59,7 +59,7 @@ def descend(embed: Embed, body: Params, steps: Sequence[Items], rates: Rates, *,
         if number == 0:
             weight, bias = z.new_zeros(items.truth.shape[1], z.shape[1]), z.new_zeros(items.truth.shape[1])
         loss, error = _error(z, items.truth, weight, bias)
-        slopes = {name: slope for name, slope in pull(error @ weight)[0].items()} if number else {}
+        slopes = pull(error @ weight)[0] if number else {}
         now, weight, bias = (
             {name: value - rates[name] * slopes[name] if slopes else value for name, value in now.items()},
             weight - rates[WEIGHT] * (error.T @ z),

@@ -1,0 +1,145 @@
+"""The inner loop's speed: MAML's step as the service takes it against a plain loop over tasks with `autograd.grad`.
+
+Both have the same loss and the same gradients of it, which is made sure of; they are timed in turn, and the ratio is
+the median over pairs. On cached features (1280 figures, 5 ways, 1 shot, 16 tasks) all tasks are adapted to at once;
+Conv-4's on a CPU one after the other, where what is spared is the body's slope in the first step, which is zero.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+import worker.engine.methods  # noqa: F401 - first, for it imports what is below
+from benchmarks.common import Table, parser
+from core.catalogue import find
+from core.contract.methods import Maml
+from worker.engine.backbones import small
+from worker.engine.few_shot.embedder import WIDTH, Embedder
+from worker.engine.few_shot.inner import How, Inner, InnerTraining
+from worker.engine.few_shot.settling import Kind
+from worker.engine.loop import Batch
+from worker.engine.methods.maml import INNER
+
+WAYS, SHOTS, QUERIES = 5, 1, 5
+_FEATURES, _HIDDEN = 1280, 64
+_PAIRS = 15
+Step = Callable[[], tuple[float, list[Tensor]]]
+"""A step's loss, and its slope by each parameter."""
+
+
+def speed(table: Table, *, pairs: int = _PAIRS) -> None:
+    """All three networks, second order as by default."""
+    layer = Embedder(None, nn.Linear(_FEATURES, WIDTH), WIDTH)
+    mlp = Embedder(nn.Sequential(nn.Linear(_FEATURES, WIDTH), nn.ReLU(), nn.Linear(WIDTH, _HIDDEN)), None, _HIDDEN)
+    features = torch.randn(16, WAYS, SHOTS + QUERIES, _FEATURES)
+    _compare(table, "cached features, MLP, 16 tasks", mlp, "features", features, vectorise=True, goal=2.0, pairs=pairs)
+    _compare(table, "cached features, one layer, 16 tasks", layer, "features", features, vectorise=True, pairs=pairs)
+    card = find("conv4")
+    assert card is not None
+    network = Embedder(small.build(card), None, card.width)
+    pictures = torch.randn(4, WAYS, SHOTS + QUERIES, 3, 28, 28)
+    few = max(3, pairs // 3)
+    _compare(table, "Conv-4, 28 x 28, 4 tasks", network, "scratch", pictures, vectorise=False, goal=1.0, pairs=few)
+
+
+def _compare(
+    table: Table,
+    what: str,
+    network: Embedder,
+    kind: Kind,
+    episodes: Tensor,
+    *,
+    vectorise: bool,
+    pairs: int,
+    goal: float | None = None,
+) -> None:
+    learner = _learner(network, kind, INNER[kind], vectorise)
+    learner.train(1)
+    batch = Batch((episodes,), torch.arange(WAYS).expand(len(episodes), WAYS))
+
+    def ours() -> Tensor:
+        return learner.loss(batch)["episodes"]
+
+    def theirs() -> Tensor:
+        return plain(learner, episodes)
+
+    learning = [part for part in learner.module.parameters() if part.requires_grad]
+    steps = [_step(ours, learning), _step(theirs, learning)]
+    (one, slopes), (other, others) = (step() for step in steps)
+    torch.testing.assert_close(torch.tensor(one), torch.tensor(other), rtol=1e-4, atol=1e-5)
+    for slope, same in zip(slopes, others, strict=True):
+        torch.testing.assert_close(slope, same, rtol=1e-2, atol=1e-3 * float(same.abs().max()) + 1e-7)
+    seconds = [[_seconds(step) for step in steps] for _ in range(pairs)]
+    ratio = statistics.median(loop / own for own, loop in seconds)
+    table.add(f"{what}: a step of MAML", 1000 * statistics.median(own for own, _ in seconds), unit="ms")
+    table.add(f"{what}: the plain loop's", 1000 * statistics.median(loop for _, loop in seconds), unit="ms")
+    table.add(f"{what}: times as fast", ratio, "" if goal is None else f">= {goal}")
+
+
+def _learner(network: Embedder, kind: Kind, inner: Inner, vectorise: bool) -> InnerTraining:
+    """What a job trains, without the job."""
+    setting: Any = SimpleNamespace(
+        built=SimpleNamespace(module=network, backbone=None),
+        options=SimpleNamespace(train_shots=SHOTS),
+        kind=kind,
+        task=SimpleNamespace(options=Maml(vectorise=vectorise), device=torch.device("cpu")),
+    )
+    return InnerTraining(setting, inner, How("maml"))
+
+
+def plain(learner: InnerTraining, episodes: Tensor) -> Tensor:
+    """The same loss as one writes it first: for each task, for each step, `autograd.grad` of all weights."""
+    return torch.stack([_plain(learner, episode) for episode in episodes]).mean()
+
+
+def _plain(learner: InnerTraining, episode: Tensor) -> Tensor:
+    known, asked = episode[:, :SHOTS].flatten(0, 1), episode[:, SHOTS:].flatten(0, 1)
+    network, rate = learner.start.embedder, learner.inner.lr
+    names = [name for name, _ in network.named_parameters()]
+    head = [torch.zeros(WAYS, network.width, requires_grad=True), torch.zeros(WAYS, requires_grad=True)]
+    weights = [*network.parameters(), *head]
+
+    def loss(items: Tensor) -> Tensor:
+        body = dict(zip(names, weights[:-2], strict=True))
+        z = learner.start.embed(body, known) if items is known else learner.start.asked(body, known, items)
+        truth = torch.arange(WAYS).repeat_interleave(len(items) // WAYS)
+        return cross_entropy(nn.functional.linear(z, weights[-2], weights[-1]), truth)
+
+    for _ in range(learner.inner.steps):
+        slopes = torch.autograd.grad(loss(known), weights, create_graph=True)
+        weights = [part - rate * slope for part, slope in zip(weights, slopes, strict=True)]
+    return loss(asked)
+
+
+def _step(loss: Callable[[], Tensor], learning: list[nn.Parameter]) -> Step:
+    def step() -> tuple[float, list[Tensor]]:
+        value = loss()
+        return float(value.detach()), list(torch.autograd.grad(value, learning))
+
+    return step
+
+
+def _seconds(step: Step) -> float:
+    begun = time.perf_counter()
+    step()
+    return time.perf_counter() - begun
+
+
+def main() -> int:
+    """The exit status is 1 if a goal was missed."""
+    asked = parser(__doc__ or "").parse_args()
+    table = Table("meta_speed")
+    torch.manual_seed(0)
+    speed(table, pairs=3 if asked.quick else _PAIRS)
+    return table.finish(asked.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
