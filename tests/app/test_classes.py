@@ -16,6 +16,7 @@ import pytest
 from fastapi.testclient import TestClient
 from safetensors.numpy import load
 
+from app.classes.service import agree
 from app.main import create_app
 from core.bundle import members
 from core.contract.few_shot import HeadKind
@@ -481,3 +482,26 @@ def test_the_books_hold_what_the_bundle_says(client: TestClient, store: Store) -
     assert again == made
     assert json.loads(client.get(f"/models/{made['id']}/files/manifest.json").content) == made["manifest"]
     assert Model.model_validate(again).manifest.few_shot is not None
+
+
+def test_what_rounding_does_to_long_vectors_is_no_damage() -> None:
+    """An item that lies at a class's mean: its distance is a difference of large squares, and most of it is noise."""
+    rng = np.random.default_rng(0)
+    means = np.abs(rng.normal(0, 10, (20, 512))).astype(np.float32)
+    apart = 0.0
+    for mean in means:
+        item = mean + rng.normal(0, 0.03, mean.shape).astype(np.float32)
+        # As from a run of another size.
+        again = item * (1 + 1e-6 * rng.normal(size=mean.shape)).astype(np.float32)
+        one, other = _logits(item, means), _logits(again, means)
+        apart = max(apart, float(np.abs(one - other).max()))
+        assert agree(one, other)
+        assert agree(item, again)
+        assert not agree(one, _logits(item, means[::-1]))
+    assert apart > 1e-2
+
+
+def _logits(item: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Minus squared distances (C,) as a graph computes them."""
+    found: np.ndarray = -np.maximum((item * item).sum() - 2 * means @ item + (means * means).sum(axis=1), 0)
+    return found
