@@ -1,9 +1,9 @@
 """A meta-learnt start out of a model's bundle, and a few steps from it on a few items.
 
-Beside what every model has (`backbone.*`, `head.*`) such a bundle holds `few_shot.initialisation` in its manifest and,
-of Meta-SGD, `few_shot.rates.<name>` among its tensors: a rate for each parameter of the body, named `backbone.…` or
-`neck.…`, for the head's rows (`start.weight`, (K,)) and for its biases (`start.bias`, (1,)). On cached features the body
-is the layer that the bundle's head begins with.
+Beside what every model has such a bundle holds `few_shot.initialisation` in its manifest and, of Meta-SGD,
+`few_shot.rates.<name>` among its tensors: a rate for each parameter of the body, named `backbone.<name>` or
+`neck.<name>`, for the head's rows (`start.weight`, (K,)) and for its biases (`start.bias`, (1,)). The head starts at
+zero. On cached features the body is the layer that the bundle's head begins with.
 """
 
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from core.bundle import read_member
 from core.contract.few_shot import Initialisation
 from core.contract.models import ModelManifest
 from core.contract.prepare import ImagePrepare
 from worker.engine.backbones import Backbone, own
-from worker.engine.bundle import read_member
 from worker.engine.data import Items as DataItems
 from worker.engine.few_shot.embedder import Embedder, on_network
 from worker.engine.few_shot.episode_norm import keep_statistics

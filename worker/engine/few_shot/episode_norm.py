@@ -44,7 +44,7 @@ class EpisodeNorm(nn.BatchNorm2d):
             return super().forward(input)
         if episodes == 1 and known == len(input) and self.layout.fused and not self.layout.keep:
             return batch_norm(input, None, None, self.weight, self.bias, True, 0.0, self.eps)
-        x = input.unflatten(0, (episodes, -1))
+        x = input.reshape(episodes, -1, *input.shape[1:])
         variance, mean = torch.var_mean(x[:, :known], dim=(1, 3, 4), correction=0, keepdim=True)
         if self.layout.keep and self.running_mean is not None and self.running_var is not None:
             self.running_mean.copy_(mean.flatten())
