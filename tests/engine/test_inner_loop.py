@@ -121,6 +121,19 @@ def test_all_at_once_is_as_in_turn(how: str) -> None:
     torch.testing.assert_close(found[False], found[True])
 
 
+@pytest.mark.parametrize("how", ["maml", "first"])
+def test_a_layer_needs_no_weights_for_each_episode(how: str) -> None:
+    """What a service trains on cached features: the same slopes by inner products as by weights."""
+    batch, found = episodes(), {}
+    for vectorise in (False, True):
+        one = learner(how, vectorise=vectorise)
+        torch.manual_seed(1)
+        one.start.embedder.backbone, one.start.embedder.neck = None, nn.Linear(6, 4).double()
+        value = one.loss(batch)["episodes"]
+        found[vectorise] = [value, *slopes_of(one, value)]
+    torch.testing.assert_close(found[False], found[True])
+
+
 @NEEDS_NORM
 @pytest.mark.parametrize("how", ["maml", "anil"])
 def test_convolutions_with_batch_norm_all_at_once(how: str) -> None:

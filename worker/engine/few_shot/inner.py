@@ -35,6 +35,7 @@ from worker.engine.methods.maths.inner_loop import (
     Rates,
     descend,
     descend_head,
+    descend_layer,
     logits_of,
 )
 from worker.engine.stages import array
@@ -142,6 +143,8 @@ class InnerTraining:
         """Of each of (T, W, S + Q, …), (T,)."""
         if self.how.adapts == "head":
             return self.together(self.of_heads, self.of_one, episodes)
+        if self.start.embedder.backbone is None and not self.how.learns_rates:
+            return self.together(self.of_layers, self.of_one, episodes)
         return self.together(self.vectorised, self.of_one, episodes)
 
     def vectorised(self, episodes: Tensor) -> Tensor:
@@ -158,6 +161,16 @@ class InnerTraining:
         logits, _ = self._logits(known, asked, self.inner.steps)
         return cross_entropy(logits, _numbers(asked))
 
+    def of_layers(self, episodes: Tensor) -> Tensor:
+        """The losses (T,) where one layer on cached features is adapted with the head."""
+        neck, ways = self.start.embedder.neck, episodes.shape[1]
+        assert neck is not None
+        known, asked = episodes[:, :, : self._shots].flatten(1, 2), episodes[:, :, self._shots :].flatten(1, 2)
+        truth, inner = items_of(episodes[0, :, : self._shots]).truth, self.inner
+        layer = neck.weight, neck.bias
+        logits = descend_layer(layer, known, asked, truth, steps=inner.steps, rate=inner.lr, order=self.how.order)
+        return _losses(logits, ways)
+
     def of_heads(self, episodes: Tensor) -> Tensor:
         """The losses (T,) where the head alone is adapted: all episodes are embedded at once."""
         count, ways = episodes.shape[:2]
@@ -167,9 +180,7 @@ class InnerTraining:
         z = self.start.embed(self.start.body(), rows.flatten(0, 1), known_rows, count).reshape(*rows.shape[:2], -1)
         truth = items_of(known[0]).truth.to(z.dtype)
         weight, bias, _ = descend_head(z[:, :known_rows], truth, self.inner.steps, self.start.rates_by_name())
-        logits = logits_of(z[:, known_rows:], weight, bias)
-        numbers = _numbers(asked[0]).expand(count, -1).flatten()
-        return cross_entropy(logits.flatten(0, 1), numbers, reduction="none").reshape(count, -1).mean(dim=1)
+        return _losses(logits_of(z[:, known_rows:], weight, bias), ways)
 
     def track(self, episode: Tensor) -> None:
         """Running statistics of the start, for what is served."""
@@ -256,6 +267,13 @@ def items_of(known: Tensor) -> Items:
 def _numbers(items: Tensor) -> Tensor:
     """Classes (W n,) of items (W, n, …)."""
     return torch.arange(items.shape[0], device=items.device).repeat_interleave(items.shape[1])
+
+
+def _losses(logits: Tensor, ways: int) -> Tensor:
+    """Of each episode (T,), from logits (T, W Q, W)."""
+    count, rows = logits.shape[:2]
+    numbers = torch.arange(ways, device=logits.device).repeat_interleave(rows // ways).expand(count, -1)
+    return cross_entropy(logits.flatten(0, 1), numbers.flatten(), reduction="none").reshape(count, -1).mean(dim=1)
 
 
 def check_finite(value: Tensor) -> None:

@@ -13,11 +13,14 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 Params = dict[str, Tensor]
 Rates = dict[str, Tensor | float]
 """Learning rates: of each of the body's parameters, of the head's rows (K,) and of its biases (1,)."""
 Embed = Callable[[Params, Tensor], Tensor]
+Linear = tuple[Tensor, Tensor]
+"""Weight (K, D) and bias (K,)."""
 WEIGHT, BIAS = "start.weight", "start.bias"
 
 
@@ -68,6 +71,28 @@ def descend(embed: Embed, body: Params, steps: Sequence[Items], rates: Rates, *,
         if order == 1:
             weight, bias = weight.detach(), bias.detach()
     return Adapted(now, weight, bias, loss)
+
+
+def descend_layer(
+    layer: Linear, known: Tensor, asked: Tensor, truth: Tensor, *, steps: int, rate: float, order: Literal[1, 2] = 2
+) -> Tensor:
+    """Logits (T, m, W) of items asked about (T, m, D) after steps of `descend` whose body is one linear layer.
+
+    A step takes `slope.T @ known` from the layer's weights, so that what it makes of any items changes by their inner
+    products with the known ones (T, n, D), times the slopes (T, n, K): no episode needs weights of its own.
+    """
+    z, said = linear(known, *layer), linear(asked, *layer)
+    near, far = 1 + known @ known.mT, 1 + asked @ known.mT  # the bias is a weight on a figure that is 1
+    weight, bias = z.new_zeros(len(z), truth.shape[-1], z.shape[-1]), z.new_zeros(len(z), truth.shape[-1])
+    for step in range(steps):
+        _, error = _error(z, truth, weight, bias)
+        slope, rows = error @ weight, error.mT @ z
+        if order == 1:
+            error, slope, rows = error.detach(), slope.detach(), rows.detach()
+        weight, bias = weight - rate * rows, bias - rate * error.sum(dim=-2)
+        if step:
+            z, said = z - rate * (near @ slope), said - rate * (far @ slope)
+    return logits_of(said, weight, bias)
 
 
 def descend_head(z: Tensor, truth: Tensor, steps: int, rates: Rates) -> tuple[Tensor, Tensor, Tensor]:
