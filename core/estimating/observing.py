@@ -16,12 +16,13 @@ from core.estimating.course import Course
 from core.estimating.memory import kept
 from core.estimating.parted import Usual, apart
 from core.estimating.rates import Observation
-from core.estimating.seconds import course, fits_probe, kind_of_end, setup_variant, solver
+from core.estimating.seconds import FIRST, course, fits_probe, kind_of_end, setup_variant, solver
 from core.estimating.work import Device, Work
 
 _FORK = 0.3  # seconds from a claim to the first step of its process
 _USUAL = {
     ("start", ""),
+    ("start", FIRST),
     ("bytes.start", ""),
     ("compare", "frozen"),
     ("evaluate", "frozen"),
@@ -211,7 +212,7 @@ def _once(seen: _Seen) -> Iterator[Observation]:
     steps = spent.steps
     if spent.seconds is not None:
         named = sum(seconds for name, seconds in steps.items() if name != "prepare") + (spent.store_seconds or 0.0)
-        yield seen.at("start", max(0.0, spent.seconds - named))
+        yield seen.at("start", max(0.0, spent.seconds - named), "" if spent.graph_seconds is None else FIRST)
     if isinstance(work.method, RankBaseModels):
         return
     if work.target and found is None and "train" in steps:

@@ -21,8 +21,8 @@ class Usual:
 def apart(seconds: float, usual: Usual) -> tuple[float, float]:
     """Seconds of what is done once, and how many times the assumed figure the growing part took.
 
-    Put together they are `seconds` again, so that a repetition is foretold exactly. What is left over goes where it most
-    likely belongs: with both parts off by as much as a rule, that is the regression of each on their sum.
+    Put together they are `seconds` again, so that a repetition is foretold exactly. What is over goes where it most
+    likely belongs: each part's regression on their sum, with both off by the same factor as a rule.
     """
     whole = usual.once + usual.growing
     over = seconds - whole

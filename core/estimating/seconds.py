@@ -18,6 +18,8 @@ from core.estimating.work import Device, Work
 Basis = Literal["measured", "history", "assumed"]
 RACE_SECONDS = 600.0
 """How long a race may take without a budget."""
+FIRST = "first"
+"""What a job's start varies by: whether it is the first one from its base model, or `""`."""
 _SOON = 60  # steps in which a head that starts from a probe is not beaten, as a rule
 _RACED = 0.6  # how often a race goes beyond its probe
 _LOGISTIC_ROWS = 20_000
@@ -154,7 +156,9 @@ class _Reckoner:
         return found
 
     def prepare(self) -> Sum:
-        return self.fixed("start", 0.32 + 2e-5 * self.work.items, "")
+        """Of a base model that is there for the first time it is found out what its weights are."""
+        usual = self.find("start", assumed.rate(0.32 + 2e-5 * self.work.items))
+        return _once(usual if self.work.graph_cached else self.find("start", usual, FIRST))
 
     def fixed(self, kind: str, otherwise: float, variant: str) -> Sum:
         total = Sum()

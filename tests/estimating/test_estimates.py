@@ -169,7 +169,7 @@ def test_what_any_network_costs_alike_is_known_of_one_that_never_ran() -> None:
     other = {"network": "resnet50", "base": "resnet50", "card": find("resnet50"), "parts": (Part("e" * 64, 1000),)}
     found = look(job(LinearProbe(), **other), books(probe, ran))
     assert found.parts["export"] == pytest.approx(0.9)
-    assert found.parts["train"] == pytest.approx(0.4)
+    assert 2 * 0.4 < found.parts["train"] < 10 * 0.4, "of four times as many features"
     assert found.parts["store"] == pytest.approx(0.3)
     assert found.parts["features"] > 3 * 13, "what the network itself costs is not known"
 
