@@ -21,13 +21,11 @@ class Usual:
 def apart(seconds: float, usual: Usual) -> tuple[float, float]:
     """Seconds of what is done once, and how many times the assumed figure the growing part took.
 
-    Put together they are `seconds` again, so that a repetition is foretold exactly. What is over goes where it most
-    likely belongs: each part's regression on their sum, with both off by the same factor as a rule.
+    Put together they are `seconds` again, so that a repetition is foretold exactly. What is over, or missing, goes where
+    it most likely belongs: each part's regression on their sum, where both are off by as much as a rule.
     """
-    whole = usual.once + usual.growing
-    over = seconds - whole
-    if over <= 0:  # less of both; no part takes less than nothing
-        return usual.once * seconds / whole, seconds / whole
+    over = seconds - usual.once - usual.growing
     variance = usual.once**2 + usual.growing**2 + 2 * _ALIKE * usual.once * usual.growing
     pace = 1 + over * (usual.growing + _ALIKE * usual.once) / variance
+    pace = min(max(pace, 0.0), seconds / usual.growing if usual.growing else pace)  # nothing takes less than no time
     return seconds - pace * usual.growing, pace

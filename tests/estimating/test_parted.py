@@ -71,6 +71,7 @@ def test_what_a_large_job_takes_is_its_growing_part_and_what_a_small_one_takes_m
     once, pace = apart(0.22, Usual(0.1, 0.001))
     assert once == pytest.approx(0.22, rel=0.02)
     assert pace < 1.7, "half of it is laid to the device, which is slow at everything then"
+    assert apart(0.05, Usual(0.1, 0.01))[1] > 0.6, "nor does a quick start promise as much of a large job"
 
 
 @pytest.mark.parametrize("network", ["efficientnet_lite0", "minilm_l6"])
