@@ -1,8 +1,9 @@
 """The inner loop's speed: MAML's step as the service takes it against a plain loop over tasks with `autograd.grad`.
 
 Both have the same loss and the same gradients of it, which is made sure of; they are timed in turn, and the ratio is
-the median over pairs. On cached features (1280 figures, 5 ways, 1 shot, 16 tasks) all tasks are adapted to at once, by
-inner products where one layer is trained, as in a job, and by `vmap` where there are more; Conv-4's on a CPU one after the other, where what is spared is the body's slope in the first step, which is zero.
+the median over pairs. On cached features (1280 figures, 5 ways, 1 shot, 16 tasks) all tasks are adapted to at once: by
+inner products where one layer is trained, as in a job, and by `vmap` where there are more. Conv-4's on a CPU are one
+after the other, where what is spared is the body's slope in the first step, which is zero.
 """
 
 import statistics
@@ -39,18 +40,9 @@ def speed(table: Table, *, pairs: int = _PAIRS) -> None:
     layer = Embedder(None, nn.Linear(_FEATURES, WIDTH), WIDTH)
     mlp = Embedder(nn.Sequential(nn.Linear(_FEATURES, WIDTH), nn.ReLU(), nn.Linear(WIDTH, _HIDDEN)), None, _HIDDEN)
     features = torch.randn(16, WAYS, SHOTS + QUERIES, _FEATURES)
-    _compare(table, "cached features, MLP, 16 tasks", mlp, "features", features, vectorise=True, pairs=pairs)
-    # What a job trains on cached features.
-    _compare(
-        table,
-        "cached features, one layer, 16 tasks",
-        layer,
-        "features",
-        features,
-        vectorise=True,
-        goal=2.0,
-        pairs=pairs,
-    )
+    for what, network in (("MLP", mlp), ("one layer", layer)):
+        name = f"cached features, {what}, 16 tasks"
+        _compare(table, name, network, "features", features, vectorise=True, goal=2.0, pairs=pairs)
     card = find("conv4")
     assert card is not None
     network = Embedder(small.build(card), None, card.width)
