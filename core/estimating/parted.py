@@ -21,8 +21,8 @@ class Usual:
 def apart(seconds: float, usual: Usual) -> tuple[float, float]:
     """Seconds of what is done once, and how many times the assumed figure the growing part took.
 
-    Put together they are `seconds` again, so that a repetition is foretold exactly. What is over, or missing, goes where
-    it most likely belongs: each part's regression on their sum, where both are off by as much as a rule.
+    Put together they are `seconds` again, so that a repetition is foretold exactly. What is over, or missing, goes
+    where it most likely belongs: each part's regression on their sum, where both are off by as much as a rule.
     """
     over = seconds - usual.once - usual.growing
     variance = usual.once**2 + usual.growing**2 + 2 * _ALIKE * usual.once * usual.growing
