@@ -91,8 +91,7 @@ def omniglot(table: Table, data: Path, bench: Bench, methods: Sequence[str]) -> 
 def photos(table: Table, data: Path, bench: Bench, methods: Sequence[str]) -> None:
     """Frozen EfficientNet-Lite0 on Office-Caltech10's Caltech photos: SimpleShot, and what meta-training adds or costs.
 
-    Ten classes are few to meta-learn from: three are measured on, so that episodes have three ways; and those of ants
-    and bees, which are two more, are measured on after all ten were learnt from, in episodes of two.
+    Ten classes are few to meta-learn from: three are measured on, so that episodes have three ways.
     """
     office = sets.office(data, "caltech10").refer(bench.scratch)
     few = {"ways": [3], "shots": [1, 5], "episodes": 20 if bench.quick else 600}
