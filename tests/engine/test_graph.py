@@ -14,8 +14,9 @@ from core.contract.errors import JobError
 from core.contract.jobs import DEFAULT_BASE_MODELS
 from worker.engine.backbones import Backbone, Opened, load, open_base
 from worker.engine.cache import CacheFolder
-from worker.engine.graph import OPSET, backbone_files, backbone_graph, export_whole, join_head
+from worker.engine.graph import backbone_files, backbone_graph, export_whole, join_head
 from worker.engine.heads import Head, Normalise
+from worker.engine.network_graph import OPSET
 from worker.engine.parity import check
 from worker.engine.sessions import open_session
 

@@ -19,7 +19,7 @@ from worker.engine.backbones import open_base, tabular
 from worker.engine.backbones.loading import Opened
 from worker.engine.backbones.tabular_transfer import carry
 from worker.engine.door import DataRef, Result
-from worker.engine.graph import export_backbone
+from worker.engine.network_graph import export_backbone
 from worker.engine.sessions import open_session
 
 KINDS = columns(a="number", b="number", k="category", m="category")

@@ -25,7 +25,8 @@ from worker.engine.backbones import Opened, open_base, transformers_
 from worker.engine.cache import CacheFolder
 from worker.engine.door import SuspendedError
 from worker.engine.features import embed
-from worker.engine.graph import backbone_graph, export_backbone
+from worker.engine.graph import backbone_graph
+from worker.engine.network_graph import export_backbone
 from worker.engine.sessions import open_session
 
 KEY = "b" * 64

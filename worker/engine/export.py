@@ -18,7 +18,7 @@ from worker.engine.task import Trained
 from worker.engine.tensors import join_tensors
 
 Floats = NDArray[np.float32]
-_CHECKED = {"image": 8, "text": 4, "tabular": 8}  # held-out items that graph and PyTorch are compared on
+_CHECKED = {"image": 8, "text": 4, "tabular": 8}  # items that graph and PyTorch are compared on
 
 
 def write(
@@ -45,7 +45,8 @@ def write(
         join_tensors(files.tensors, head, tensors, metadata, more)
         return graph, tensors
     module = trained.backbone.module
-    export_whole(module, head, temperature, trained.backbone.card, graph, problem=problem, few_shot=few_shot)
+    card = trained.backbone.card
+    export_whole(module, head, temperature, card, graph, problem=problem, few_shot=few_shot, cache=cache)
     bare = out / "backbone.safetensors"
     state = module.state_dict()
     save_file({f"backbone.{name}": part.detach().cpu().contiguous() for name, part in state.items()}, bare)
@@ -57,16 +58,16 @@ def write(
 def check(
     graph: Path, trained: Trained, base: Base, head: Head, *, temperature: float, features: Floats | None
 ) -> Parity:
-    """Compare the graph with PyTorch on held-out items; `JobError` `parity_failed` if they differ.
+    """Compare the graph with PyTorch on real items; `JobError` `parity_failed` if they differ.
 
-    The reference is the trained network; with `features` (n, D) of the held-out items it is the head on them: they
+    The reference is the trained network; with `features` (n, D) of the items it is the head on them: they
     come from a graph that was compared with PyTorch when it was exported.
     """
-    held_out, problem = trained.data.held_out, trained.data.problem
-    most = min(_CHECKED[base.identity.card.modality], len(held_out))
-    chosen = np.unique(np.linspace(0, len(held_out) - 1, most).round().astype(int))
-    preparer, reader = base.preparer(), held_out.collection.reader
-    arrays = preparer.collate([preparer(reader.item(int(held_out.indices[i]))) for i in chosen])
+    items, problem = trained.data.tried, trained.data.problem
+    most = min(_CHECKED[base.identity.card.modality], len(items))
+    chosen = np.unique(np.linspace(0, len(items) - 1, most).round().astype(int))
+    preparer, reader = base.preparer(), items.collection.reader
+    arrays = preparer.collate([preparer(reader.item(int(items.indices[i]))) for i in chosen])
     with torch.inference_mode():
         if features is None:
             module = (trained.backbone or base.backbone()).module.to("cpu").eval()
