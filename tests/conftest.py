@@ -1,5 +1,6 @@
 """Fixtures: real databases and brokers, started from pip packages, one server per test process."""
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +18,10 @@ from core.settings import Settings
 from core.store.database import Database
 from core.store.store import Store
 from migrations.run import upgrade
+
+# One core for each test process and for each job that it starts: two processes with a thread per core each spend their
+# time waiting for one another. Before torch is imported, which reads it once.
+os.environ |= {"OMP_NUM_THREADS": "1", "GRAFT_THREADS": "1", "GRAFT_PREDICT_THREADS": "1"}
 
 
 @pytest.fixture
@@ -106,7 +111,7 @@ def valkey_url(valkey_server: str) -> str:
 
 
 def _wait_for(client: redis.Redis) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         try:
             client.ping()

@@ -76,7 +76,7 @@ def _probe(regularisation: object) -> dict[str, object]:
         ({"source": SOURCE, "method": _probe("Auto")}, "wrong_type", "method.regularisation", "`auto`"),
         ({"source": SOURCE, "method": _probe(-1)}, "out_of_range", "method.regularisation", "from 0"),
         ({"source": SOURCE, "method": _probe(1e300)}, "out_of_range", "method.regularisation", "`auto`"),
-        ({}, "missing_field", "source", "GET /datasets"),
+        ({}, "source_required", "source", "GET /datasets"),
         ([], "wrong_type", "body", "source"),
     ],
 )
