@@ -11,13 +11,17 @@ import torch
 from core.bundle import read_member
 from core.contract.errors import JobError
 from core.contract.methods import SimpleShot
+from core.contract.prepare import ImagePrepare
 from tests.builders import encode, make_zip
 from tests.engine.jobs import TINY, Workshop
 from worker.engine.backbones import own
 from worker.engine.class_stages import Likeness, Relation, RelationModule
+from worker.engine.data import read
+from worker.engine.door import Inputs
 from worker.engine.few_shot import class_heads
 from worker.engine.few_shot.classes import divide
 from worker.engine.few_shot.episodes import Pool, draw, feasible
+from worker.engine.few_shot.views import Embedded, Pictures, Vectors
 from worker.engine.methods.maths import transductive
 from worker.engine.methods.maths.episodes import prototypes, ridge_scores, squared_distances
 from worker.engine.stages import Unit
@@ -84,7 +88,7 @@ def test_named_classes_are_measured_on() -> None:
 
 def test_episodes_hold_different_items_of_different_classes() -> None:
     labels = np.repeat(np.arange(6), 8)
-    pool = Pool.of(labels, [1, 3, 4], rotations=True, what="test")
+    pool = Pool.of(labels, [1, 3, 4], turns=4, what="test")
     assert pool.classes == 12
     seen = set()
     for seed in range(50):
@@ -103,7 +107,7 @@ def test_episodes_hold_different_items_of_different_classes() -> None:
 
 def test_what_cannot_be_drawn_is_refused_with_the_remedy() -> None:
     labels = np.repeat(np.arange(4), [5, 5, 5, 2])
-    pool = Pool.of(labels, [0, 1, 2, 3], rotations=False, what="test")
+    pool = Pool.of(labels, [0, 1, 2, 3], turns=1, what="test")
     assert feasible(pool, 3, 2, 15) == 3
     with pytest.raises(JobError) as caught:
         feasible(pool, 5, 1, 1)
@@ -299,6 +303,56 @@ def test_turned_pictures_are_classes_of_their_own(workshop: Workshop) -> None:
     assert found.report.episodes is not None
     assert found.report.episodes.test_classes == 12
     assert found.report.judgement is None
+
+
+def test_pictures_are_turned_and_mirrored(workshop: Workshop) -> None:
+    items = read(Inputs("job", "mdl", workshop.data(shapes(3)))).train
+    views = Pictures(items, ImagePrepare(size=28, crop=1.0), torch.device("cpu"), augment=False)
+    rows = np.zeros(8, dtype=np.int64)
+    found = views(rows, np.arange(8))
+    for turn in range(4):
+        np.testing.assert_array_equal(found[turn], torch.rot90(found[0], turn, dims=(1, 2)))
+        np.testing.assert_array_equal(found[4 + turn], torch.rot90(found[0].flip(2), turn, dims=(1, 2)))
+    assert len({picture.numpy().tobytes() for picture in found}) == 8
+
+
+@pytest.mark.parametrize("paper", [230, 20])
+def test_what_is_drawn_in_either_picture_is_in_both_laid_over_one_another(workshop: Workshop, paper: int) -> None:
+    files = {}
+    for number, place in enumerate((slice(4, 8), slice(20, 24))):
+        for item in range(10):
+            pixels = np.full((28, 28, 3), paper, dtype=np.uint8)
+            pixels[place, 6:22] = 250 - paper + item
+            files[f"kind{number}/{item}.png"] = encode(pixels)
+    items = read(Inputs("job", "mdl", workshop.data(make_zip(files)))).train
+    views = Pictures(items, ImagePrepare(size=28, crop=1.0), torch.device("cpu"), augment=False)
+    rows = [np.flatnonzero(items.labels == number)[:1] for number in range(2)]
+    still = np.zeros(1, dtype=np.int64)
+    first, second = (views(row, still) for row in rows)
+    both = views.overlaid([(rows[0], still), (rows[1], still)], np.random.default_rng(1))
+    inked = (both - both[0, 0, 0, 0]).abs() > 0.5
+    assert torch.equal(inked, ((first - first[0, 0, 0, 0]).abs() > 0.5) | ((second - second[0, 0, 0, 0]).abs() > 0.5))
+    assert inked.float().mean() == pytest.approx(2 * 4 * 16 / 28**2)
+
+
+def test_an_item_is_embedded_once_whatever_episodes_it_is_in() -> None:
+    features = np.random.default_rng(1).normal(size=(700, 4, 3)).astype(np.float32)
+    asked: list[int] = []
+
+    def embed(rows: torch.Tensor) -> torch.Tensor:
+        asked.append(len(rows))
+        return rows * 2
+
+    plain = Vectors(features, torch.device("cpu"))
+    views = Embedded(plain, embed)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        rows, turns = rng.integers(0, 700, 900), rng.integers(0, 4, 900)
+        torch.testing.assert_close(views(rows, turns), plain(rows, turns) * 2)
+    assert sum(asked) <= 2800
+    before = sum(asked)
+    views(np.array([3, 3]), np.array([1, 1]))
+    assert sum(asked) <= before + 1
 
 
 def test_too_few_classes_fail_before_anything_is_trained(workshop: Workshop) -> None:

@@ -43,7 +43,7 @@ class Episodic(MethodOptions):
     rotations: bool = Field(
         default=False,
         description="Of images: turned by 90, 180 and 270 degrees, a class makes three more (Santoro et al., ICML "
-        "2016); for letters and signs.",
+        "2016); for letters and signs. A network that is trained on pictures learns from their mirror images, too.",
     )
 
 
@@ -73,12 +73,16 @@ class MetaLearning(Episodic):
     weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(default=0.0, description="Decoupled weight decay.")
     augmentation: Literal["auto", "none", "affine"] = Field(
         default="auto",
-        description="`affine`: small turns, shifts and changes of size of images in training. `auto`: `affine` where "
-        "the network is trained on pictures of up to 64 pixels.",
+        description="`affine`: small turns, shifts and changes of size of images in training; with `rotations`, half "
+        "of the episodes are of pairs of classes laid over one another. `auto`: `affine` where the network is trained "
+        "on pictures of up to 64 pixels.",
     )
     early_stop: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         default=10,
         description="Stop after so many looks at validation classes (one each twentieth of `steps`) without a better "
         "loss; null never.",
     )
-    mixed_precision: bool = Field(default=True, description="Automatic mixed precision, where there is a GPU.")
+    mixed_precision: bool = Field(
+        default=True,
+        description="Automatic mixed precision: on a GPU, and for networks on a CPU that multiplies bfloat16.",
+    )

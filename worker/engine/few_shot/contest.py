@@ -53,7 +53,7 @@ def compare(ground: Ground, trained: Trained) -> Contest:
     if ground.spec.baselines != "none" and name != SIMPLE_SHOT:
         frozen, reason = _frozen(ground)
     rivals = [] if ground.spec.baselines == "none" else _rivals(ground, learnt, frozen)
-    asked = _ask(task, [Contestant(name, learnt.answer, learnt.views(True)), *_more(task, learnt), *rivals], learnt)
+    asked = _ask(task, [Contestant(name, learnt.answer, learnt.seen), *_more(task, learnt), *rivals], learnt)
     asked.notes.update({rival.name: reason for rival in rivals if reason})
     baselines = [rival.name for rival in rivals]
     if not baselines:
@@ -94,7 +94,7 @@ def _rivals(ground: Ground, learnt: Learnt, frozen: Task) -> list[Contestant]:
         found.insert(0, Contestant(SIMPLE_SHOT, SimpleShot(centre), views))
     if isinstance(options, MetaLearning) and _tunes(ground, options):
         module = on_network(frozen, "none" if is_scratch(options, task.base) else options.freeze).module
-        found.append(Contestant(TUNING, PlainTuning(module), learnt.views(True), seconds=_TUNING_SECONDS))
+        found.append(Contestant(TUNING, PlainTuning(module), learnt.views, seconds=_TUNING_SECONDS))
     return found
 
 
@@ -112,7 +112,7 @@ def _more(task: Task, learnt: Learnt) -> list[Contestant]:
     if not isinstance(options, SimpleShotOptions) or options.transductive == "none":
         return []
     answer = SimpleShot(centre_of(task, learnt.material), options.transductive)
-    return [Contestant(f"{SIMPLE_SHOT}_{options.transductive}", answer, learnt.views(True))]
+    return [Contestant(f"{SIMPLE_SHOT}_{options.transductive}", answer, learnt.views)]
 
 
 def _ask(task: Task, who: list[Contestant], learnt: Learnt) -> _Asked:

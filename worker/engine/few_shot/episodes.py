@@ -13,6 +13,8 @@ from core.contract.errors import JobError
 
 Ints = NDArray[np.int64]
 QUARTERS = 4
+MIRRORED = 2 * QUARTERS
+"""Turns from `QUARTERS` on are those of the mirror image."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +24,15 @@ class Pool:
     rows: tuple[Ints, ...]
     """Rows of each class."""
     turns: tuple[int, ...]
-    """By how many quarters each class's pictures are turned."""
+    """By how many quarters each class's pictures, or their mirror images, are turned."""
     what: str = "test"
     """What it is for, in messages."""
 
     @classmethod
-    def of(cls, labels: Ints, classes: list[int], *, rotations: bool, what: str, rows: Ints | None = None) -> "Pool":
-        """The items whose `labels` (n,) are among `classes`; `rows` (n,) are theirs, 0 … n - 1 unless told."""
-        rows = np.arange(len(labels)) if rows is None else rows
-        found = [rows[labels == number] for number in classes]
-        turns = range(QUARTERS if rotations else 1)
-        return cls(tuple(found) * len(turns), tuple(turn for turn in turns for _ in found), what)
+    def of(cls, labels: Ints, classes: list[int], *, turns: int, what: str) -> "Pool":
+        """The items whose `labels` (n,) are among `classes`, each a class in so many `turns`."""
+        found = [np.flatnonzero(labels == number) for number in classes]
+        return cls(tuple(found) * turns, tuple(turn for turn in range(turns) for _ in found), what)
 
     @property
     def classes(self) -> int:

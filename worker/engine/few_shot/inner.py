@@ -22,6 +22,7 @@ from worker.engine.few_shot import class_heads, training
 from worker.engine.few_shot.embedder import Embedder
 from worker.engine.few_shot.episode_norm import Layout, inside, install
 from worker.engine.few_shot.learner import Known
+from worker.engine.few_shot.learnt import Answer, Views
 from worker.engine.few_shot.settling import Kind, Usual
 from worker.engine.few_shot.together import Together
 from worker.engine.few_shot.training import Setting
@@ -210,6 +211,9 @@ class InnerTraining:
             logits, found = self._logits(support, query, self.inner.test_steps)
         check_finite(logits.sum() + found.loss)
         return logits
+
+    def measured(self, views: Views) -> tuple[Answer, Views]:
+        return self.answer, views
 
     def known(self, embedding: Floats, labels: NDArray[np.int64], classes: int, unseen: NDArray[np.bool_]) -> Known:
         stages = self.start.embedder.stages()

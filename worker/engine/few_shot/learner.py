@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from worker.engine.feeds import Floats
-from worker.engine.few_shot.learnt import FewShotHead
+from worker.engine.few_shot.learnt import Answer, FewShotHead, Views
 from worker.engine.heads import Head
 from worker.engine.loop import Batch
 
@@ -38,6 +38,11 @@ class Learner(Protocol):
 
     def answer(self, support: Tensor, query: Tensor) -> Tensor:
         """Logits (W Q, W), class by class, of items asked about (W, Q, …) from those known (W, S, …)."""
+
+    def measured(self, views: Views) -> tuple[Answer, Views]:
+        """The same as `answer`, and items, for many episodes with these weights: what can be done once for all of them
+        is done once.
+        """
 
     def known(self, embedding: Floats, labels: NDArray[np.int64], classes: int, unseen: NDArray[np.bool_]) -> Known:
         """The head that is served, from the backbone's embeddings (n, D) of all known items; `unseen` (n,) are those

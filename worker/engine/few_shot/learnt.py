@@ -29,8 +29,10 @@ class Learnt:
     """What answers episodes, and the items it is asked about."""
 
     answer: Answer
-    views: Callable[[bool], Views]
-    """Views of the source's items, or (True) of those that are measured."""
+    seen: Views
+    """The items that are measured on, as `answer` takes them."""
+    views: Views
+    """The same, as they are."""
     material: Material
     notes: list[str] = field(default_factory=list)
 

@@ -10,7 +10,7 @@ from core.contract.errors import JobError
 from core.contract.methods.episodic import Episodic
 from worker.engine.data import Items, JobData
 from worker.engine.few_shot.classes import ClassSplit, divide
-from worker.engine.few_shot.episodes import Pool, feasible
+from worker.engine.few_shot.episodes import MIRRORED, QUARTERS, Pool, feasible
 
 Ints = NDArray[np.int64]
 
@@ -68,17 +68,22 @@ class Material:
         """Those that test episodes are drawn from."""
         return self.items if self.data.novel is None else self.data.novel
 
-    def pool(self, classes: list[int], what: str) -> Pool:
-        """Items to train or validate with: none that is held out."""
-        labels = self.items.labels[: self.learnable]
-        return Pool.of(labels, classes, rotations=self.options.rotations, what=what)
+    @property
+    def turns(self) -> int:
+        """How many classes one is, turned."""
+        return QUARTERS if self.options.rotations else 1
+
+    def pool(self, classes: list[int], what: str, *, mirrored: bool = False) -> Pool:
+        """Items to train or validate with: none that is held out. `mirrored` has mirror images be classes, too."""
+        turns = MIRRORED if mirrored and self.options.rotations else self.turns
+        return Pool.of(self.items.labels[: self.learnable], classes, turns=turns, what=what)
 
     @cached_property
     def test_pool(self) -> Pool:
         """Items of new classes."""
         labels = self.measured.labels
         classes = self.split.test if self.data.novel is None else list(range(len(self.test_names)))
-        return Pool.of(labels, classes, rotations=self.options.rotations, what="test")
+        return Pool.of(labels, classes, turns=self.turns, what="test")
 
     @property
     def test_names(self) -> list[str]:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from worker.engine.feeds import Floats
 from worker.engine.few_shot.embedder import Embedder
 from worker.engine.few_shot.learner import Known
+from worker.engine.few_shot.learnt import Answer, Views
 from worker.engine.few_shot.training import Setting
+from worker.engine.few_shot.views import Embedded
 from worker.engine.loop import Batch
 from worker.engine.stages import Stage
 
@@ -62,11 +64,22 @@ class MetricTraining:
         return {"episodes": nn.functional.cross_entropy(logits.flatten(0, 1), truth.flatten())}
 
     def answer(self, support: Tensor, query: Tensor) -> Tensor:
-        self._net.eval()
         shots = support.shape[1]
+        items = torch.cat([support, query], dim=1)
+        seen = self._embedded(items.flatten(0, 1)).reshape(*items.shape[:2], -1)
+        return self._rated(seen[:, :shots], seen[:, shots:])
+
+    def measured(self, views: Views) -> tuple[Answer, Views]:
+        return self._rated, Embedded(views, self._embedded)
+
+    def _embedded(self, items: Tensor) -> Tensor:
+        self._net.eval()
         with torch.no_grad():
-            seen = self._net.embed(torch.cat([support, query], dim=1)[None])
-            return self._net.rate(seen[:, :, :shots], seen[:, :, shots:])[0]
+            return self._net.embed(items[None, None])[0, 0]
+
+    def _rated(self, support: Tensor, query: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self._net.rate(support[None], query[None])[0]
 
     def known(self, embedding: Floats, labels: NDArray[np.int64], classes: int, unseen: NDArray[np.bool_]) -> Known:
         with torch.no_grad():

@@ -120,9 +120,14 @@ def precision(options: Settled, device: torch.device, card: BaseModelCard) -> to
     if not options.mixed_precision:
         return None
     if device.type == "cpu" and card.modality == "text" and card.parameters >= _LARGE:
-        able = torch.cpu.get_capabilities()
-        return torch.bfloat16 if any(able.get(name) for name in _BFLOAT16) else None
+        return torch.bfloat16 if multiplies_bfloat16() else None
     return mixed(device)
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the CPU has instructions for it."""
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name) for name in _BFLOAT16)
 
 
 def mixed(device: torch.device) -> torch.dtype | None:

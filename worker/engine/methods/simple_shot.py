@@ -15,7 +15,7 @@ from worker.engine.feeds import Floats
 from worker.engine.few_shot import class_heads
 from worker.engine.few_shot.baselines import SimpleShot
 from worker.engine.few_shot.learner import Known
-from worker.engine.few_shot.learnt import Learnt, Views
+from worker.engine.few_shot.learnt import Learnt
 from worker.engine.few_shot.material import Material
 from worker.engine.few_shot.settling import check_turns
 from worker.engine.few_shot.training import frozen_views
@@ -36,10 +36,7 @@ def run(task: Task) -> Trained:
     merged = task.data.merged()
     found = class_means(task.features(merged.train), merged.train.labels, len(merged.classes))
 
-    def views(novel: bool) -> Views:
-        items: Items = material.measured if novel else material.items
-        return frozen_views(task, items, rotations=options.rotations)
-
+    views = frozen_views(task, material.measured, rotations=options.rotations)
     answer = SimpleShot(centre_of(task, material))
     return Trained(
         merged,
@@ -47,7 +44,7 @@ def run(task: Task) -> Trained:
         out_of_fold=found.out_of_fold,
         options=options.model_dump(mode="json"),
         few_shot=found.few_shot,
-        learnt=Learnt(answer, views, material),
+        learnt=Learnt(answer, views, views, material),
         notes=["Nothing was trained: each class is the mean of its items' features."],
     )
 
