@@ -83,29 +83,31 @@ def _device(tx: Connection, settings: Settings, host: str | None) -> Device:
 
 
 def _work(tx: Connection, tenant: str, spec: JobSpec) -> Work:
-    source = datasets.get(tx, tenant, spec.source)
-    report = datasets.report(tx, tenant, spec.source)
-    evaluation = None if spec.evaluation is None else datasets.get(tx, tenant, spec.evaluation)
-    target = None if spec.target is None else datasets.get(tx, tenant, spec.target)
-    modality = source.modality or "image"
+    source, target, evaluation = (
+        None if name is None else datasets.get(tx, tenant, name) for name in (spec.source, spec.target, spec.evaluation)
+    )
+    learnt = source or target
+    assert learnt is not None  # it was checked
+    report = datasets.report(tx, tenant, learnt.id)
+    modality = learnt.modality or "image"
     base = spec.base_model or DEFAULT_BASE_MODELS[modality]
     network = _network(tx, tenant, base)
     card = None if is_timm(network) or is_hf(network) else _card(network)
-    splits = source.splits
-    tested = splits.get("test", 0)
     measured = evaluation.items if evaluation else _measured(tx, tenant, spec)
+    train, validation, tested = _split(learnt, report, measured) if source else (learnt.items, 0, 0)
     return Work(
         method=spec.method,
         modality=modality,
-        problem=source.problem or "classification",
+        problem=(source.problem if source else None) or "classification",
         network=network,
         base=base,
-        train=splits.get("train", 0) + (tested if measured else 0) - (report.unlabelled if report else 0),
-        validation=splits.get("validation", 0),
+        train=train,
+        validation=validation,
         held_out=measured or tested,
         parts=tuple(_part(tx, tenant, one) for one in (source, target, evaluation) if one is not None),
         target=0 if target is None else target.items,
-        outputs=max(1, len(source.classes)),
+        alone=source is None,
+        outputs=max(1, len(source.classes if source else _classes(tx, tenant, base))),
         card=card,
         aspect=_aspect(report),
         tokens=_tokens(report, card),
@@ -113,6 +115,18 @@ def _work(tx: Connection, tenant: str, spec: JobSpec) -> Work:
         max_seconds=spec.budget.max_seconds,
         candidates=tuple(_candidates(spec, modality)),
     )
+
+
+def _split(source: Dataset, report: DatasetReport | None, measured: int) -> tuple[int, int, int]:
+    """Training, validation and test items; where others are measured on the test items are trained on, too."""
+    tested = source.splits.get("test", 0)
+    train = source.splits.get("train", 0) + (tested if measured else 0) - (report.unlabelled if report else 0)
+    return train, source.splits.get("validation", 0), tested
+
+
+def _classes(tx: Connection, tenant: str, base: str) -> list[str]:
+    """Those of one's own model."""
+    return models.get(tx, tenant, base).classes
 
 
 def _measured(tx: Connection, tenant: str, spec: JobSpec) -> int:

@@ -31,7 +31,7 @@ class InputFinder:
         return Inputs(
             job_id=job_id,
             model_id=new_id("mdl"),
-            source=self._data(spec.source, "source"),
+            source=None if spec.source is None else self._data(spec.source, "source"),
             evaluation=None if spec.evaluation is None else self._data(spec.evaluation, "evaluation"),
             parent=self._parent(base_model),
             former=self._former(base_model),

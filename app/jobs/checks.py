@@ -4,7 +4,9 @@ import re
 
 from sqlalchemy import Connection
 
+from app.jobs import origins
 from app.jobs.episodes import check_classes, check_new
+from app.jobs.origins import Origin
 from app.jobs.targets import across, check_fields, check_target, measures
 from app.nearest import hint_nearest
 from core.catalogue import find, is_hf, is_timm
@@ -14,6 +16,7 @@ from core.contract.errors import ConflictError, GraftError, InvalidRequestError,
 from core.contract.jobs import DEFAULT_BASE_MODELS, JobSpec
 from core.contract.methods import METHODS, FineTune, RankBaseModels
 from core.contract.methods.episodic import Episodic, MetaLearning
+from core.contract.models import ModelManifest
 from core.store import datasets, models
 
 _MODEL_ID = re.compile(r"mdl_[0-9a-z]{26}")
@@ -27,6 +30,8 @@ def check(tx: Connection, tenant: str, spec: JobSpec) -> JobSpec:
     `NotFoundError`, `ConflictError` or `InvalidRequestError`. The data sets are held, so that they cannot be deleted
     before the job is entered in the same transaction.
     """
+    if spec.source is None:
+        return _without_source(tx, tenant, spec)
     check_fields(spec)
     source = _ready(tx, tenant, spec.source, "source")
     method = METHODS[spec.method.name]
@@ -44,7 +49,7 @@ def check(tx: Connection, tenant: str, spec: JobSpec) -> JobSpec:
         return spec
     target = None if spec.target is None else _ready(tx, tenant, spec.target, "target")
     if target is not None:
-        check_target(tx, tenant, spec, source, target)
+        check_target(tx, tenant, spec, origins.of_source(tx, tenant, source), target)
     if isinstance(spec.method, Episodic):
         check_classes(spec, source)
         _episodes(tx, tenant, spec, source)
@@ -62,6 +67,28 @@ def check(tx: Connection, tenant: str, spec: JobSpec) -> JobSpec:
     return spec.model_copy(update={"base_model": name})
 
 
+def _without_source(tx: Connection, tenant: str, spec: JobSpec) -> JobSpec:
+    """The classes are those of a model of the user's own; labels of the target measure as far as there are some."""
+    origins.check_fields(spec)
+    check_fields(spec)
+    if spec.target_base_model is not None:
+        raise _not_applicable(spec, "target_base_model", "`base_model` is the one for all data.")
+    manifest = _own_model(tx, tenant, spec.base_model or "")
+    origin = origins.of_model(manifest)
+    target = _ready(tx, tenant, spec.target or "", "target")
+    if any(use.dataset_id == target.id for use in manifest.data if use.role == "source"):
+        raise ConflictError(
+            f"{manifest.model_id} learnt from data set {target.id} itself: there is nothing to adapt to.",
+            code="target_is_source",
+            param="target",
+            hint="Name a data set of the new domain.",
+        )
+    check_target(tx, tenant, spec, origin, target)
+    if spec.evaluation is not None:
+        _comparable(origin, _ready(tx, tenant, spec.evaluation, "evaluation"), origin.modality)
+    return spec
+
+
 def _contest(tx: Connection, tenant: str, spec: JobSpec, source: Dataset, target: Dataset | None) -> None:
     """There has to be something to learn from in every class, and something to measure on."""
     elsewhere = spec.evaluation is not None or (target is not None and measures(tx, tenant, spec, target))
@@ -71,7 +98,8 @@ def _contest(tx: Connection, tenant: str, spec: JobSpec, source: Dataset, target
     if spec.evaluation is not None:
         across = target is not None and METHODS[spec.method.name].heterogeneous
         modality = target.modality if target is not None and across else source.modality
-        _comparable(source, _ready(tx, tenant, spec.evaluation, "evaluation"), modality)
+        origin = origins.of_source(tx, tenant, source)
+        _comparable(origin, _ready(tx, tenant, spec.evaluation, "evaluation"), modality)
 
 
 def _episodes(tx: Connection, tenant: str, spec: JobSpec, source: Dataset) -> None:
@@ -203,7 +231,7 @@ def _measurable(source: Dataset) -> None:
         )
 
 
-def _comparable(source: Dataset, evaluation: Dataset, modality: Modality | None) -> None:
+def _comparable(source: Origin, evaluation: Dataset, modality: Modality | None) -> None:
     if evaluation.id == source.id:
         raise InvalidRequestError(
             "The evaluation data set is the source itself: the model would be measured on what it learnt by heart.",
@@ -218,13 +246,13 @@ def _comparable(source: Dataset, evaluation: Dataset, modality: Modality | None)
             f"{source.problem}.",
             code="problems_differ",
             param="evaluation",
-            hint="Upload it in the source's form; `modality` and `problem` say how a table is to be read.",
+            hint=f"Upload it in the {source.noun}'s form; `modality` and `problem` say how a table is to be read.",
         )
     strange = [name for name in evaluation.classes if name not in set(source.classes)]
     if strange:
         raise ConflictError(
-            f"The evaluation data set has {len(strange)} class{'es' * (len(strange) > 1)} that the source has not, "
-            f"e.g. `{strange[0]}`.",
+            f"The evaluation data set has {len(strange)} class{'es' * (len(strange) > 1)} that the {source.noun} has "
+            f"not, e.g. `{strange[0]}`.",
             code="classes_differ",
             param="evaluation",
             hint=hint_nearest(strange[0], source.classes, say="Class names must match exactly."),
@@ -246,19 +274,23 @@ def _public(name: str) -> BaseModelCard | None:
 
 
 def _card_of_model(tx: Connection, tenant: str, model_id: str) -> BaseModelCard | None:
+    manifest = _own_model(tx, tenant, model_id)
+    try:
+        return find((manifest.lineage or [manifest.base_model])[-1])
+    except GraftError:
+        return None  # made from one of timm's own
+
+
+def _own_model(tx: Connection, tenant: str, model_id: str) -> ModelManifest:
     unknown = NotFoundError(
         f"There is no model {model_id}.", code="model_not_found", param="base_model", hint="GET /models lists yours."
     )
     if not _MODEL_ID.fullmatch(model_id):
         raise unknown
     try:
-        manifest = models.hold(tx, tenant, model_id).manifest
+        return models.hold(tx, tenant, model_id).manifest
     except NotFoundError as error:
         raise unknown from error
-    try:
-        return find((manifest.lineage or [manifest.base_model])[-1])
-    except GraftError:
-        return None  # made from one of timm's own
 
 
 def _stage(card: BaseModelCard, freeze: str) -> None:

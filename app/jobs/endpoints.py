@@ -54,6 +54,10 @@ _EXAMPLES |= {
     for name, options in METHODS.items()
     if options.episodic
 }
+_EXAMPLES["without_source"] = {
+    "summary": "One of your own models, adapted to a new domain without the data that it learnt from",
+    "value": {"method": {"name": "shot"}, "base_model": "mdl_" + "0" * 26, "target": _TARGET},
+}
 _EXAMPLES["adapt_few_shot"] = {
     "summary": "A plain model from a few items of each class",
     "value": {"method": {"name": "adapt_few_shot"}, "source": _SOURCE, "base_model": "mdl_" + "0" * 26},

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
+from app.jobs.origins import Origin
 from app.nearest import hint_nearest
 from core.contract.datasets import Dataset, DatasetReport
 from core.contract.errors import ConflictError, InvalidRequestError
@@ -79,8 +80,8 @@ def _same(param: str) -> InvalidRequestError:
     )
 
 
-def check_target(tx: Connection, tenant: str, spec: JobSpec, source: Dataset, target: Dataset) -> None:
-    """Whether the source can be adapted to the target, a ready data set.
+def check_target(tx: Connection, tenant: str, spec: JobSpec, source: Origin, target: Dataset) -> None:
+    """Whether what the classes come from, the source or a model, can be adapted to the target, a ready data set.
 
     `ConflictError`; with `target_labels: none` nothing of the target's labels is looked at.
     """
@@ -91,7 +92,7 @@ def check_target(tx: Connection, tenant: str, spec: JobSpec, source: Dataset, ta
     if isinstance(spec.method, CrossModal):
         _cross_modal(spec.method, source, target)
     if source.modality == "tabular" and not method.heterogeneous:
-        _columns(tx, tenant, source, target)
+        _columns(source, datasets.report(tx, tenant, target.id))
     if target.items < LEAST_ITEMS:
         raise ConflictError(
             f"Data set {target.id} has {target.items} item{'s' * (target.items != 1)}; a target needs {LEAST_ITEMS}.",
@@ -119,7 +120,7 @@ def measures(tx: Connection, tenant: str, spec: JobSpec, target: Dataset) -> boo
     return spec.target_labels == "evaluation" or (found is not None and any(one.total > 1 for one in found.classes))
 
 
-def _classification(source: Dataset, method: type[MethodOptions]) -> None:
+def _classification(source: Origin, method: type[MethodOptions]) -> None:
     if source.problem in (None, "classification") or not method.needs_labels:
         return
     raise ConflictError(
@@ -131,7 +132,7 @@ def _classification(source: Dataset, method: type[MethodOptions]) -> None:
     )
 
 
-def _cross_modal(method: CrossModal, source: Dataset, target: Dataset) -> None:
+def _cross_modal(method: CrossModal, source: Origin, target: Dataset) -> None:
     """One side has texts, the other has not; names of classes are as many as these."""
     if [source.modality, target.modality].count("text") != 1:
         raise ConflictError(
@@ -156,27 +157,27 @@ def across() -> str:
     return _listed(_names(lambda one: one.heterogeneous))
 
 
-def _modalities_differ(source: Dataset, target: Dataset) -> ConflictError:
-    across = _names(lambda one: one.heterogeneous)
+def _modalities_differ(source: Origin, target: Dataset) -> ConflictError:
+    across = _names(lambda one: one.heterogeneous) if source.noun == "source" else []
     other = f", or a method for different kinds of data: {_listed(across)}" if across else ""
     return ConflictError(
-        f"The target is {target.modality}; the source is {source.modality}.",
+        f"The target is {target.modality}; the {source.noun} is {source.modality}.",
         code="modalities_differ",
         param="target",
-        hint=f"Name a target of the source's modality{other}; `modality` of an upload says how it is to be read.",
+        hint=f"Name a target of the {source.noun}'s modality{other}; `modality` of an upload says how it is to be "
+        "read.",
         details={"methods": across},
     )
 
 
-def _columns(tx: Connection, tenant: str, source: Dataset, target: Dataset) -> None:
+def _columns(source: Origin, found: DatasetReport | None) -> None:
     """Columns that only one of two tables has are missing in the other; with none in common there is nothing left."""
-    reports = [datasets.report(tx, tenant, one.id) for one in (source, target)]
-    names = [[column.name for column in found.columns] if found else [] for found in reports]
+    names = [source.columns, [column.name for column in found.columns] if found else []]
     if names[0] and not set(names[0]) & set(names[1]):
-        across = _names(lambda one: one.heterogeneous)
+        across = _names(lambda one: one.heterogeneous) if source.noun == "source" else []
         other = f" Or choose a method for other columns: {_listed(across)}." if across else ""
         raise ConflictError(
-            f"The target's table has none of the source's columns, e.g. `{names[0][0]}`.",
+            f"The target's table has none of the {source.noun}'s columns, e.g. `{names[0][0]}`.",
             code="columns_differ",
             param="target",
             hint=f"Call the columns of both alike.{other}",
@@ -184,11 +185,11 @@ def _columns(tx: Connection, tenant: str, source: Dataset, target: Dataset) -> N
         )
 
 
-def _label_spaces(spec: JobSpec, source: Dataset, target: Dataset, found: DatasetReport | None) -> None:
-    """The target's classes may be the source's, or some of them where the method can do with that."""
+def _label_spaces(spec: JobSpec, source: Origin, target: Dataset, found: DatasetReport | None) -> None:
+    """The target's classes may be the source's (or the model's), or some of them where the method can do with that."""
     if target.problem != "classification":
         raise ConflictError(
-            f"The target's labels are for {target.problem}; the source's are classes.",
+            f"The target's labels are for {target.problem}; the {source.noun}'s are classes.",
             code="problems_differ",
             param="target",
             hint="Upload it with `problem=classification`, or with `target=none` as unlabelled; or set "
@@ -201,13 +202,13 @@ def _label_spaces(spec: JobSpec, source: Dataset, target: Dataset, found: Datase
     # Labels of a few items do not say that the other classes are absent.
     whole = found is not None and found.unlabelled == 0
     if absent and whole and "partial" not in METHODS[spec.method.name].label_spaces:
-        raise _partial(spec, absent)
+        raise _partial(spec, source, absent)
 
 
-def _open(source: Dataset, foreign: list[str]) -> ConflictError:
+def _open(source: Origin, foreign: list[str]) -> ConflictError:
     return ConflictError(
-        f"The target has {len(foreign)} class{'es' * (len(foreign) > 1)} that the source has not, e.g. `{foreign[0]}`: "
-        "no method can learn them from the source.",
+        f"The target has {len(foreign)} class{'es' * (len(foreign) > 1)} that the {source.noun} has not, e.g. "
+        f"`{foreign[0]}`: no method can learn them from the {source.noun}.",
         code="label_space_open",
         param="target",
         hint=hint_nearest(
@@ -220,15 +221,15 @@ def _open(source: Dataset, foreign: list[str]) -> ConflictError:
     )
 
 
-def _partial(spec: JobSpec, absent: list[str]) -> ConflictError:
+def _partial(spec: JobSpec, source: Origin, absent: list[str]) -> ConflictError:
     able = _names(lambda one: one.takes_target() and "partial" in one.label_spaces)
+    less = "Leave these classes out of the source, or" if source.noun == "source" else "With a labelled `source`"
     return ConflictError(
-        f"The target lacks {len(absent)} of the source's classes, e.g. `{absent[0]}`; `{spec.method.name}` would take "
-        "its items for these, for it expects all classes in both.",
+        f"The target lacks {len(absent)} of the {source.noun}'s classes, e.g. `{absent[0]}`; `{spec.method.name}` "
+        "would take its items for these, for it expects all classes in both.",
         code="label_space_partial",
         param="method",
-        hint=f"Leave these classes out of the source, or choose a method for a target with some of them: "
-        f"{_listed(able)}.",
+        hint=f"{less} choose a method for a target with some of them: {_listed(able)}.",
         details={"absent_classes": absent[:100], "methods": able},
     )
 

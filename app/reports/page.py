@@ -36,7 +36,7 @@ class Extras:
 
     job: Job | None = None
     source: str | None = None
-    """Name of the data set the model learned from."""
+    """Name of the data set the model learned from; None where a model of the user's own was adapted without one."""
     evaluation: str | None = None
     url: str | None = None
     """Where the model can be called; None once it is deleted."""

@@ -35,11 +35,12 @@ def extras(store: Store, tenant: str, job: Job, report: Report, *, base_url: str
     """Names of data sets, pictures of mistakes and the model's address, as far as they still exist."""
     other = {"evaluation_dataset": job.evaluation, "target": job.target}.get(report.evaluated_on)
     wrong = {mistake.name for mistake in report.mistakes[:MOST_MISTAKES]}
-    shown = pictures.of_items(store, tenant, other or job.source, None if other else "test", wrong)
+    measured = other or job.source
+    shown = pictures.of_items(store, tenant, measured, None if other else "test", wrong) if measured else {}
     alive = report.model_id is not None and _exists(store, tenant, report.model_id)
     return Extras(
         job=job,
-        source=_name(store, tenant, job.source),
+        source=_name(store, tenant, job.source) if job.source else None,
         evaluation=_name(store, tenant, other) if other else None,
         url=f"{base_url.rstrip('/')}/models/{report.model_id}" if alive else None,
         pictures=shown,

@@ -118,8 +118,9 @@ def rows(report: Report) -> list[ArmRow]:
 
 
 def left_out(report: Report) -> list[tuple[str, str, str]]:
-    """Arms that were not measured: name, what became of them, why."""
-    return [(arm_title(arm.name), arm.state, arm.note) for arm in report.arms if arm.value is None]
+    """Arms without a figure: name, what became of them, why."""
+    told = {"measured": "there is nothing to measure it on"}
+    return [(arm_title(arm.name), told.get(arm.state, arm.state), arm.note) for arm in report.arms if arm.value is None]
 
 
 def _scale(arms: list[Arm]) -> Scale:

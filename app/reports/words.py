@@ -111,6 +111,8 @@ def headline(report: Report) -> list[str]:
     """What the first figure means, in one or two sentences."""
     name, _ = LEADS[report.problem]
     found = metric(report, name)
+    if report.evaluated_on == "nothing":
+        return ["Nobody knows: no item has a label to measure with. A few labelled items of the new domain would tell."]
     if found is None:
         return [f"The report carries no {name.replace('_', ' ')}."]
     if report.problem == "regression":
@@ -162,6 +164,11 @@ def _rose(last: float | None, best: float) -> bool:
 
 def calibration(found: Calibration) -> str:
     """What temperature scaling did."""
+    if not found.fitted_on:
+        return (
+            "There were too few labelled items to scale its confidences by, so they are as they came. The expected "
+            f"calibration error is {percent(found.ece_after)}."
+        )
     if found.temperature > 1.05:
         was = "was over-confident, so its probabilities were softened"
     elif found.temperature < 0.95:

@@ -49,11 +49,15 @@ class JobSpec(Body):
         description="A card's id (`GET /base-models`), `timm:<name>`, `hf:<name>`, or one of your models (`mdl_…`). "
         "Without one: the default of the data set's modality.",
     )
-    source: DatasetId = Field(description="The labelled data set to learn from.")
+    source: DatasetId | None = Field(
+        default=None,
+        description="The labelled data set to learn from. `shot` can do without: it then adapts one of your own "
+        "models, the `base_model`, whose classes stay, to the `target`.",
+    )
     evaluation: DatasetId | None = Field(
         default=None,
         description="A data set to measure on, all of it; otherwise the source's frozen test split is used, or, with a "
-        "`target`, those of its items that have labels.",
+        "`target`, those of its items that have labels. Without any of them nothing is measured.",
     )
     target: DatasetId | None = Field(
         default=None,
@@ -115,7 +119,9 @@ class Job(Record):
     state: JobState
     method: AnyMethod
     base_model: str
-    source: DatasetId
+    source: DatasetId | None = Field(
+        default=None, description="The labelled data it learns from; null where a model of yours knows the classes."
+    )
     evaluation: DatasetId | None = None
     target: DatasetId | None = Field(default=None, description="Data of the new domain that it adapts to.")
     target_labels: TargetLabels = "evaluation"

@@ -11,7 +11,7 @@ from core.contract.jobs import Step
 from core.contract.shifts import Shift as Shift  # noqa: PLC0414 - a part of the report
 from core.contract.verdicts import Arm, Difference, Judgement
 
-EvaluatedOn = Literal["test_split", "evaluation_dataset", "target"]
+EvaluatedOn = Literal["test_split", "evaluation_dataset", "target", "nothing"]
 
 
 class Metric(Record):
@@ -132,7 +132,9 @@ class Report(Record):
     method: str
     base_model: str
     classes: list[str]
-    evaluated_on: EvaluatedOn
+    evaluated_on: EvaluatedOn = Field(
+        description="`nothing` where there is no source and no label of the new domain: `metrics` is empty then."
+    )
     train_items: int
     validation_items: int
     held_out_items: int
@@ -146,7 +148,7 @@ class Report(Record):
     arms: list[Arm] = []
     judgement: Judgement | None = None
     ranking: Ranking | None = None
-    shift: Shift | None = Field(default=None, description="Of a job with a `target`.")
+    shift: Shift | None = Field(default=None, description="Of a job with a `source` and a `target`.")
     episodes: EpisodeReport | None = Field(default=None, description="Of a job that is measured on episodes.")
     curve_axis: Literal["epoch", "log10_regularisation"]
     curve: list[CurvePoint] = []

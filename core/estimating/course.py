@@ -91,8 +91,13 @@ class Course:
         return self.epochs if self.patience is None else min(self.epochs, self.patience)
 
 
-def adapting_course(options: DeepAdaptation, resolved: Mapping[str, Any] | None, *, scratch: bool) -> Course:
-    """The course of a training on both domains; `resolved` is what became of what was left to the service."""
+def adapting_course(
+    options: DeepAdaptation, resolved: Mapping[str, Any] | None, *, scratch: bool, alone: bool = False
+) -> Course:
+    """The course of a training on both domains, or on the target `alone`.
+
+    `resolved` is what became of what was left to the service.
+    """
     values = _USUAL | {"freeze": "none"} | options.model_dump()
     known = resolved or {}
     open_ = [name for name in _OPEN if values[name] == "auto"]
@@ -107,7 +112,7 @@ def adapting_course(options: DeepAdaptation, resolved: Mapping[str, Any] | None,
         averaged=values["ema"] is not None,
         augmentation=values["augmentation"],
         settled=all(name in known for name in open_),
-        domains=2,
+        domains=1 if alone else 2,
     )
 
 

@@ -122,7 +122,7 @@ def _image_bytes(work: Work) -> float:
     side, crop = (prepare.size, prepare.crop) if isinstance(prepare, ImagePrepare) else (224, 0.875)
     whole = (side / crop) ** 2 * min(3.0, work.aspect) * 3
     centre = float(side * side * 3)
-    learnt = work.train + work.target
+    learnt = work.learnt - work.validation
     return learnt * (centre if found and found.augmentation == "none" else whole) + work.validation * centre
 
 

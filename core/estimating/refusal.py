@@ -73,7 +73,8 @@ def _others(work: Work, smaller: tuple[BaseModelCard, ...]) -> Iterator[tuple[di
         if now.network and method.init == "pretrained":
             frozen = _with(method, freeze="all", augmentation="none")
             yield {"method.freeze": "all", "method.augmentation": "none"}, replace(work, method=frozen)
-    for card in sorted(smaller, key=lambda card: -card.parameters):
+    cards = () if work.alone else smaller  # a card knows no classes
+    for card in sorted(cards, key=lambda card: -card.parameters):
         if card.modality == work.modality and card.id != work.network and card.parameters < work.parameters:
             yield {"base_model": card.id}, replace(work, card=card, network=card.id, graph_cached=False)
     if isinstance(method, DeepAdaptation):
@@ -84,7 +85,7 @@ def _others(work: Work, smaller: tuple[BaseModelCard, ...]) -> Iterator[tuple[di
 
 def _lighter(method: DeepAdaptation, work: Work) -> Iterator[tuple[dict[str, Any], Work]]:
     """A smaller batch of both domains; then their features alone."""
-    now = adapting_course(method, work.resolved, scratch=from_scratch(method, work))
+    now = adapting_course(method, work.resolved, scratch=from_scratch(method, work), alone=work.alone)
     size = now.batch_size // 2
     while size >= 4:
         changed = {"batch_size": size}

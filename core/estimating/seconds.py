@@ -74,7 +74,7 @@ def course(work: Work) -> Course | None:
     if isinstance(method, FineTune):
         return course_of(method, work.resolved, modality=work.modality)
     if isinstance(method, DeepAdaptation):
-        return adapting_course(method, work.resolved, scratch=from_scratch(method, work))
+        return adapting_course(method, work.resolved, scratch=from_scratch(method, work), alone=work.alone)
     if isinstance(method, Auto) and not work.target and (method.arms == "auto" or set(method.arms) - {"linear_probe"}):
         return course_of(FineTune(), work.resolved, modality=work.modality)
     return None

@@ -65,12 +65,14 @@ class Work:
     """The same of a training from random weights."""
     target: int = 0
     """Items of the new domain that it adapts to."""
+    alone: bool = False
+    """Whether there is no source: these are the items that it trains on, too."""
     candidates: tuple[BaseModelCard, ...] = field(default=())
     """What a ranking would look at."""
 
     @property
     def data(self) -> str:
-        """SHA-256 of the source's manifest."""
+        """SHA-256 of the manifest of what is learnt from: the source, or, without one, the target."""
         return self.parts[0].sha256
 
     @property
@@ -86,7 +88,7 @@ class Work:
     @property
     def learnt(self) -> int:
         """Items that a method on frozen features looks at."""
-        return self.train + self.validation + self.target
+        return self.train + self.validation + (0 if self.alone else self.target)
 
     @property
     def checked(self) -> int:

@@ -99,7 +99,7 @@ jobs = Table(
     Column("spec", Json, nullable=False),
     Column("method", String(64), nullable=False),
     Column("base_model", String(128), nullable=False),
-    Column("source_id", String(32), nullable=False),
+    Column("source_id", String(32)),
     Column("evaluation_id", String(32)),
     Column("target_id", String(32)),
     Column("progress", Json),

@@ -56,7 +56,7 @@ class Workshop:
     def run(
         self,
         method: Any,
-        source: DataRef,
+        source: DataRef | None,
         evaluation: DataRef | None = None,
         *,
         base_model: str = TINY,
@@ -81,7 +81,7 @@ class Workshop:
         spec = JobSpec(
             method=method,
             base_model=base_model,
-            source=source.id,
+            source=source.id if source else None,
             evaluation=evaluation.id if evaluation else None,
             target=target.id if target else None,
             target_labels=target_labels,

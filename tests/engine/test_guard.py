@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from worker.engine.adaptation import guard
+from worker.engine.adaptation import guard, rules
 from worker.engine.adaptation.evidence import Evidence
 from worker.engine.methods.maths.pseudo_labels import Selective, selective
 from worker.engine.stages import Unit
@@ -159,3 +159,42 @@ def test_the_report_can_be_stored_and_says_each_threshold() -> None:
     assert again == report
     assert {check.name for check in report.checks} >= {"shift_before", "kinship", "kinship_kept", "source_loss"}
     assert all(check.threshold[:2] in {"<=", ">="} and check.meaning for check in report.checks)
+
+
+def alone(found: Evidence) -> Evidence:
+    """The same without source items."""
+    none = {name: getattr(found, name)[:0] for name in ("xs", "ys", "source_before", "source_after")}
+    return replace(found, **none, source_inner=None, target_inner=None)
+
+
+def test_without_source_items_nothing_is_asked_of_them() -> None:
+    xt, yt = domain(1, [30] * CLASSES, moved=True)
+    labels = yt.copy()
+    labels[::15] = (labels[::15] + 1) % CLASSES
+    found = replace(evidence(xt, labels=yt), target_before=np.eye(CLASSES, dtype=np.float32)[labels])
+    decision = decide(alone(found))
+    assert decision.accept, decision.reasons
+    assert {check.rule.name for check in decision.checks}.isdisjoint(rules.OF_SOURCE)
+    assert not any(np.isnan(check.value) for check in decision.checks)
+    assert "no source items" in decision.reasons[-1]
+    assert decision.confidence < guard.unaided(decision.checks).confidence
+
+
+def test_without_source_items_much_may_not_change() -> None:
+    """Half of the answers are others: adapted or invented, nobody knows; a shuffle is refused as well."""
+    xt, yt = domain(1, [30] * CLASSES, moved=True)
+    labels = np.where(np.arange(len(yt)) % 2, yt, (yt + 1) % CLASSES)
+    before = np.eye(CLASSES, dtype=np.float32)[labels]
+    decision = decide(alone(replace(evidence(xt, labels=yt), target_before=before)))
+    assert (decision.accept, decision.verdict, refused(decision)) == (False, "undetermined", {"agreement_alone"})
+    wrong = replace(evidence(xt, labels=np.random.default_rng(0).permutation(yt)), target_before=before)
+    assert {"agreement_alone", "neighbours"} <= refused(decide(alone(wrong)))
+
+
+def test_without_source_items_answers_may_not_be_evened_out() -> None:
+    """Where the target has one class far more often than others, and the adapted classifier spreads it over them."""
+    xt, yt = domain(1, [130, 8, 4, 4, 4], moved=True)
+    found = evidence(xt, labels=np.where((yt == 0) & (np.arange(len(yt)) % 5 == 0), 1 + np.arange(len(yt)) % 4, yt))
+    decision = decide(alone(replace(found, target_before=np.eye(CLASSES, dtype=np.float32)[yt])))
+    assert not decision.accept
+    assert "class_shares" in refused(decision)

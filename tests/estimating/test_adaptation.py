@@ -89,6 +89,21 @@ def test_a_training_that_ran_is_foretold_and_not_taken_for_fine_tuning() -> None
     assert len(styles) == 2
 
 
+def test_without_a_source_the_target_is_all_there_is() -> None:
+    options = deep("shot", freeze="none", epochs=4, batch_size=16)
+    both = replace(adapting(options, validation=200), train=1000)
+    alone = replace(both, parts=both.parts[1:], validation=0, alone=True)
+    works = [replace(work, resolved=settled(options, work, CPU)) for work in (both, alone)]
+    one, two = (look(work) for work in works)
+    assert two.parts["features"] == pytest.approx(one.parts["features"] / 2, rel=0.1)
+    assert two.parts["train"] < 0.7 * one.parts["train"]
+    assert alone.learnt == 1000
+    facts = Facts(find("resnet18"), False, "cpu", 1000, 1000, 10, alone=True)
+    assert (settle(options, facts).source_epochs, settle(options, replace(facts, alone=False)).source_epochs) == (0, 1)
+    smaller = way_out(works[1], Rates(), replace(CPU, memory_bytes=GIB // 8), (find("squeezenet1_1"),))
+    assert all("base_model" not in change.fields for change in smaller), "a card knows no classes"
+
+
 @pytest.mark.parametrize("name", DEEP)
 @pytest.mark.parametrize("device", [CPU, GPU], ids=["cpu", "cuda"])
 @pytest.mark.parametrize("network", ["resnet18", "minilm_l6", "tabular_mlp"])

@@ -5,6 +5,7 @@ import pytest
 from core.contract.base import new_id
 from core.contract.errors import JobError
 from core.contract.jobs import JobSpec
+from core.contract.methods import Shot
 from core.contract.models import DataUse, ModelManifest
 from core.store import datasets
 from core.store.store import Store
@@ -33,6 +34,17 @@ def test_the_target_is_read_like_the_source(sqlite_store: Store) -> None:
     assert found.id == target
     assert found.manifest.is_file()
     assert found.content.is_file()
+
+
+def test_a_job_without_a_source_reads_its_model_and_its_target(sqlite_store: Store) -> None:
+    parent = put(sqlite_store, make_bundle()).model
+    target = add_dataset(sqlite_store)
+    found = find(sqlite_store, JobSpec(method=Shot(), base_model=parent.id, target=target))
+    assert found.source is None
+    assert found.target is not None
+    assert found.target.id == target
+    assert found.parent is not None
+    assert found.parent.is_file()
 
 
 def test_a_target_that_was_deleted_is_named(sqlite_store: Store) -> None:

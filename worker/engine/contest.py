@@ -200,7 +200,7 @@ def told(task: Task, field: Field, runs: list[ArmRun], differences: dict[str, Di
             note=run.note,
         )
         found = field.contenders.get(run.name)
-        rows.append(row if found is None else row.model_copy(update=_figures(found, rng)))
+        rows.append(row if found is None or not len(found.held_out) else row.model_copy(update=_figures(found, rng)))
     return rows
 
 

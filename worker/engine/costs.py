@@ -100,7 +100,7 @@ class Costs:
 
     def trains_on(self, data: JobData) -> None:
         """The items of one epoch."""
-        self._train, self._validation = len(data.train), len(data.validation)
+        self._train, self._validation = len(data.learnt), len(data.validation)
 
     def again(self) -> "Costs":
         """To listen to another training in the same process."""

@@ -1,5 +1,7 @@
 """A job's data: manifests read, checked, split into training, validation and held-out items."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,11 +10,12 @@ from numpy.typing import NDArray
 from core.contract.datasets import SPLITS, DatasetManifest, Item, Problem, Split
 from core.contract.errors import JobError
 from core.contract.jobs import TargetLabels
+from core.contract.models import ModelManifest
 from core.contract.reports import EvaluatedOn
 from core.modality.reader import DatasetReader
 from worker.engine import problems
 from worker.engine.datasets import Collection, Items, Role, listed, mapping
-from worker.engine.door import DataRef, Inputs
+from worker.engine.door import Inputs
 from worker.engine.partners import partners
 from worker.engine.problems import Targets, TargetScale
 from worker.engine.targets import UNKNOWN, divide
@@ -36,11 +39,28 @@ class JobData:
     """All items of the new domain, where there is one; their labels are -1, but for those that may be chosen by."""
     novel: Items | None = None
     """Items of other classes that episodes are drawn from, where there are such; labels count in their own classes."""
+    hypothesis: ModelManifest | None = None
+    """The model that knows the classes, where there is no source: nothing is trained or validated on labels then."""
 
     @property
     def source(self) -> DatasetManifest:
-        """What is learnt from."""
+        """What is learnt from: the source, or, without one, the target."""
         return self.collections[0].manifest
+
+    @property
+    def learnt(self) -> Items:
+        """What an epoch goes through: the training items, or, without a source, those of the target."""
+        return self.train if self.hypothesis is None or self.target is None else self.target
+
+    @property
+    def tried(self) -> Items:
+        """Real items that a graph is tried on: held-out ones, or, where nothing is measured, those of the target."""
+        return self.held_out if len(self.held_out) or self.target is None else self.target
+
+    @property
+    def predicted(self) -> str | None:
+        """Name of what is predicted, where it has one."""
+        return self.source.target if self.hypothesis is None else self.hypothesis.target
 
     @property
     def outputs(self) -> int:
@@ -50,6 +70,8 @@ class JobData:
     @property
     def evaluated_on(self) -> EvaluatedOn:
         """Where the held-out items come from."""
+        if self.hypothesis is not None and len(self.held_out) == 0:
+            return "nothing"
         return _PLACES[self.held_out.collection.role]
 
     def merged(self) -> "JobData":
@@ -96,14 +118,10 @@ def read(
     items. Raises `JobError`: `labels_required`, `too_few_classes`, `no_training_items`, `class_without_items`,
     `constant_target`, `classes_differ`, `label_space_open`, `problems_differ`, `no_held_out_items`.
     """
-    collections = [_open(inputs.source, "source")]
-    try:
+    with opened(inputs) as collections:
         alone = not labelled and not collections[0].manifest.labelled
         if not alone:
-            _labelled(collections[0])
-        for ref, role in ((inputs.target, _TARGET), (inputs.evaluation, _EVALUATION)):
-            if ref is not None:
-                collections.append(_open(ref, role))
+            check_labelled(collections[0])
         if alone:
             data = _unlabelled(collections)
         elif episodic and inputs.evaluation is not None:
@@ -114,23 +132,30 @@ def read(
         if not alone:
             data = _across(data) if across else data
             _check(data, measured)
+        return data
+
+
+_ROLES: tuple[Role, ...] = ("source", "target", "evaluation")
+
+
+@contextmanager
+def opened(inputs: Inputs) -> Iterator[list[Collection]]:
+    """The data sets, the source first; they stay open, unless what is made of them fails."""
+    collections: list[Collection] = []
+    try:
+        for ref, role in zip((inputs.source, inputs.target, inputs.evaluation), _ROLES, strict=True):
+            if ref is not None:
+                manifest = DatasetManifest.model_validate_json(ref.manifest.read_bytes())
+                collections.append(Collection(ref, role, manifest, DatasetReader(manifest, ref.content)))
+        yield collections
     except BaseException:
         for collection in collections:
             collection.reader.close()
         raise
-    return data
 
 
-_TARGET: Role = "target"
-_EVALUATION: Role = "evaluation"
-
-
-def _open(ref: DataRef, role: Role) -> Collection:
-    manifest = DatasetManifest.model_validate_json(ref.manifest.read_bytes())
-    return Collection(ref, role, manifest, DatasetReader(manifest, ref.content))
-
-
-def _labelled(collection: Collection) -> None:
+def check_labelled(collection: Collection) -> None:
+    """`JobError` `labels_required`."""
     if not collection.manifest.labelled:
         raise JobError(
             f"The {collection.role} data set has no labels.",
@@ -144,9 +169,9 @@ def _has_target(item: Item) -> bool:
     return item.label is not None or item.labels is not None or item.value is not None
 
 
-def _alike(source: Collection, answered: Collection, evaluation: Collection) -> None:
+def check_alike(problem: Problem, answered: Collection, evaluation: Collection) -> None:
     """Refuse to measure on another kind of data than what is `answered`, or on answers to another question."""
-    modality, problem, theirs = answered.manifest.modality, source.manifest.problem, evaluation.manifest
+    modality, theirs = answered.manifest.modality, evaluation.manifest
     if (modality, problem) == (theirs.modality, theirs.problem):
         return
     raise JobError(
@@ -172,8 +197,8 @@ def _split(collections: list[Collection], target_labels: TargetLabels, seed: int
     scale = _scale(source, training) if source.manifest.problem == "regression" else None
     own = _Reader(np.arange(len(classes)), len(classes), scale)
     if evaluation is not None:
-        _labelled(evaluation)
-        _alike(source, given.get("target", source), evaluation)
+        check_labelled(evaluation)
+        check_alike(source.manifest.problem, given.get("target", source), evaluation)
         numbers = mapping(evaluation, classes, param="evaluation", code="classes_differ")
         held_out = _Reader(numbers, own.classes, scale).select(evaluation, SPLITS)
     elif target is not None and elsewhere:
@@ -194,8 +219,8 @@ def _split(collections: list[Collection], target_labels: TargetLabels, seed: int
 
 def _novel(source: Collection, evaluation: Collection) -> Items:
     """All items of classes that the source does not have; `JobError` where it has some of them."""
-    _labelled(evaluation)
-    _alike(source, source, evaluation)
+    check_labelled(evaluation)
+    check_alike(source.manifest.problem, source, evaluation)
     theirs = evaluation.manifest.classes
     known = sorted(set(theirs) & set(source.manifest.classes))
     if known:

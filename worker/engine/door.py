@@ -27,7 +27,8 @@ class Inputs:
 
     job_id: str
     model_id: str
-    source: DataRef
+    source: DataRef | None
+    """Labelled data to learn from; None where the parent knows the classes, and there is a target."""
     evaluation: DataRef | None = None
     parent: Path | None = None
     """Bundle (zip) of the user's own model that the job starts from, if it does."""

@@ -15,6 +15,10 @@ from worker.engine.problems import Targets
 Floats = NDArray[np.float32]
 ENOUGH = 10  # items that a temperature can be fitted on
 COVERED = 0.9  # share of items whose value lies within the residual
+_INHERITED = (
+    "The confidences are scaled as those of the model it started from, which may not suit the new domain: without "
+    "labels there is nothing to scale them by anew."
+)
 _MISTAKES = 20
 _POINTS = 1000
 
@@ -58,6 +62,8 @@ def fit_scale(data: JobData, validation: Floats, out_of_fold: Floats | None) -> 
         residual = float(errors[place]) if place < count and count >= ENOUGH else None
         note = "" if residual is not None else f"Only {count} items were left to tell how far values may lie off."
         return Scale(1.0, count, residual, note)
+    if data.hypothesis is not None:
+        return Scale(1.0, 0, note=_INHERITED)
     if count >= ENOUGH:
         return Scale(fit_temperature(validation, targets, data.problem), count)
     return Scale(
@@ -68,7 +74,9 @@ def fit_scale(data: JobData, validation: Floats, out_of_fold: Floats | None) -> 
 
 
 def evaluate(logits: Floats, data: JobData, scale: Scale, rng: np.random.Generator) -> Evaluation:
-    """Figures of logits (n, C) on the held-out items (n)."""
+    """Figures of logits (n, C) on the held-out items (n); none where there are no such items."""
+    if len(data.held_out) == 0:
+        return Evaluation(metrics=[])
     if data.problem == "classification":
         return _classes(logits, data, scale, rng)
     return _labels(logits, data, scale, rng) if data.problem == "multi_label" else _values(logits, data, rng)

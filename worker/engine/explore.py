@@ -10,9 +10,10 @@ from core.contract.methods import RankBaseModels
 from worker.engine import devices
 from worker.engine.backbones import Base, weights
 from worker.engine.cache import CacheFolder
-from worker.engine.data import JobData, read
+from worker.engine.data import JobData
 from worker.engine.door import Inputs, Places, Result, Sink
 from worker.engine.exploration import Exploration
+from worker.engine.hypothesis import job_data
 from worker.engine.methods import METHODS
 from worker.engine.records import finding
 from worker.engine.steps import Steps, Wishes
@@ -30,7 +31,7 @@ def explore(
         threads = devices.use_threads(places.threads)
         device = devices.choose(places.device)
         cache = CacheFolder(places.cache, places.cache_bytes, features=places.features)
-        data = read(inputs, measured=False)
+        data = job_data(spec, inputs, measured=False)
         note.text = f"{len(data.train) + len(data.validation)} items that may be looked at"
     modality = data.source.modality
 

@@ -163,13 +163,15 @@ class HeadModule(nn.Module):
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Logits (N, C) of embeddings (N, D)."""
+        return nn.functional.linear(self.hidden(embedding), self.weight, self.bias)
+
+    def hidden(self, embedding: Tensor) -> Tensor:
+        """What the affine map is given: (N, K)."""
         x = self.represent(embedding)
         x = x if self.mean is None else x - self.mean
         if self.normalise in {"l2", "centred_l2"}:
-            x = nn.functional.normalize(x, dim=1, eps=EPSILON)
-        elif self.scale is not None:
-            x = x / self.scale
-        return nn.functional.linear(x, self.weight, self.bias)
+            return nn.functional.normalize(x, dim=1, eps=EPSILON)
+        return x if self.scale is None else x / self.scale
 
     def represent(self, embedding: Tensor) -> Tensor:
         """What the stages make of embeddings: (N, K)."""

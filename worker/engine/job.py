@@ -19,12 +19,13 @@ from worker.engine.cache import CacheFolder
 from worker.engine.checkpoint import Checkpoints
 from worker.engine.contest import Contest, Ground, hold
 from worker.engine.costs import Costs, HeardSteps
-from worker.engine.data import JobData, read
+from worker.engine.data import JobData
 from worker.engine.door import Inputs, Places, Result, ShouldStop, Sink
 from worker.engine.evaluate import Evaluation, Scale, evaluate, fit_scale
 from worker.engine.explore import explore
 from worker.engine.few_shot import contest as episodes
 from worker.engine.frozen import FrozenFeatures
+from worker.engine.hypothesis import TOLD, job_data
 from worker.engine.methods import METHODS
 from worker.engine.records import Finished, finding, report
 from worker.engine.steps import Steps, Wishes
@@ -47,15 +48,7 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
         threads = devices.use_threads(places.threads)
         device = devices.choose(places.device)
         cache = CacheFolder(places.cache, places.cache_bytes, features=places.features)
-        data = read(
-            inputs,
-            measured=spec.method.makes_model,
-            labelled=spec.method.needs_labels,
-            across=spec.method.heterogeneous,
-            episodic=spec.method.episodic,
-            target_labels=spec.target_labels,
-            seed=spec.seed,
-        )
+        data = job_data(spec, inputs, measured=spec.method.makes_model)
         base = open_job_base(spec, inputs, places, cache, data)
         target = _open_target_base(spec, places, cache, data, base)
         note.text = _told(data)
@@ -108,7 +101,6 @@ def run_job(spec: JobSpec, inputs: Inputs, places: Places, *, sink: Sink, should
         with steps.step("evaluate"):
             wishes.check()
             evaluation, scale, said = _measure(task, served)
-            sink("metric", {metric.name: metric.value for metric in evaluation.metrics})
         job = Finished(spec, inputs, trained, contest, evaluation, scale, [*said, *trained.notes])
         with steps.step("export") as note:
             wishes.check()
@@ -130,7 +122,10 @@ def _contest(ground: Ground, trained: Trained) -> Contest:
 
 def _told(data: JobData) -> str:
     """What was read."""
-    said = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.held_out)} held out"
+    learnt = (
+        f"{len(data.train)} training, {len(data.validation)} validation" if data.hypothesis is None else "no source"
+    )
+    said = f"{learnt}, {len(data.held_out)} held out"
     return said if data.target is None else f"{said}, {len(data.target)} of the target"
 
 
@@ -140,7 +135,7 @@ def _kept(job: Finished) -> dict[str, bool]:
 
 
 def open_job_base(spec: JobSpec, inputs: Inputs, places: Places, cache: CacheFolder, data: JobData) -> Base:
-    """The base model; a table's inputs are what its training rows make them."""
+    """The base model; a table's inputs are what its training rows, or without any its parent, make them."""
     try:
         base = _base(spec, inputs, places, cache, data)
         _check_modality(base.identity.card, data.source.modality)
@@ -171,7 +166,7 @@ def _base(
         seed=spec.seed,
         parent=inputs.parent,
         cache=cache,
-        table=fit_table(data.train, inputs.parent) if modality == "tabular" else None,
+        table=fit_table(data.train, inputs.parent) if modality == "tabular" and data.hypothesis is None else None,
     )
 
 
@@ -216,7 +211,7 @@ def _belongs(spec: JobSpec, inputs: Inputs, base: Base) -> dict[str, Any]:
     return {
         "method": spec.method.model_dump(mode="json"),
         "seed": spec.seed,
-        "source": inputs.source.manifest_sha256,
+        "source": inputs.source.manifest_sha256 if inputs.source else spec.base_model,  # whose classifier stays
         "evaluation": inputs.evaluation.manifest_sha256 if inputs.evaluation else None,
         "target": inputs.target.manifest_sha256 if inputs.target else None,
         "target labels": spec.target_labels,
@@ -227,13 +222,17 @@ def _belongs(spec: JobSpec, inputs: Inputs, base: Base) -> dict[str, Any]:
 
 
 def _measure(task: Task, served: ArmRun) -> tuple[Evaluation, Scale, list[str]]:
-    """Fit the temperature on what was not trained on, measure on held-out items; returns the figures and the notes."""
+    """Fit the temperature on what was not trained on, measure on held-out items; tells and returns figures, notes."""
     assert served.trained is not None
     data = served.trained.data
     unseen = served.choosing[len(task.data.train) :]
     scale = fit_scale(data, unseen[: len(data.validation)], served.trained.out_of_fold)
     found = evaluate(served.held_out, data, scale, task.rng())
-    said = [*notes.about_accuracy(found.metrics[0]), *notes.about_data(data)]
+    if found.metrics:
+        task.sink("metric", {metric.name: metric.value for metric in found.metrics})
+    said = [*notes.about_accuracy(found.metrics), *notes.about_data(data)]
+    if data.hypothesis is not None:
+        said.append(TOLD)
     return found, scale, [*said, scale.note] if scale.note else said
 
 
@@ -248,7 +247,7 @@ def _export(job: Finished, places: Places, cache: CacheFolder, steps: Steps) -> 
     graph, tensors = export.write(job.trained, job.base, head, scale, out=places.out, cache=cache, metadata=metadata)
     # A GPU embeds in mixed precision: its features are no reference for figures this exact.
     frozen = job.trained.backbone is None and features.exact
-    known = features(job.data.held_out) if frozen else None
+    known = features(job.data.tried) if frozen else None
     parity = export.check(graph, job.trained, job.base, head, temperature=scale, features=known)
     manifest = records.manifest(job, parity, device=features.device, seconds=steps.seconds())
     files: dict[str, Path | bytes] = {

@@ -35,7 +35,7 @@ def previous_model(task: Task, inputs: Inputs, merged: JobData, frozen: FrozenFe
         return skipped(NAME, reason or "The parent is an embedding without a classifier.")
     trained = Trained(merged, _aligned(head, found, merged))
     choosing, note = logits_of(trained, merged.train, frozen, task.wishes.check), ""
-    if any(use.manifest_sha256 == inputs.source.manifest_sha256 for use in found.data):
+    if inputs.source and any(use.manifest_sha256 == inputs.source.manifest_sha256 for use in found.data):
         choosing = np.full_like(choosing, np.nan)
         note = "It learnt from this data set, so it is measured on the held-out items alone."
     held_out = logits_of(trained, merged.held_out, frozen, task.wishes.check)

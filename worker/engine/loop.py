@@ -55,8 +55,8 @@ class Validation:
     """How well the present state does on the validation split."""
 
     loss: float
-    score: float
-    """Accuracy, or what else `worker.engine.problems.score` calls it."""
+    score: float | None
+    """Accuracy, or what else `worker.engine.problems.score` calls it; None where no item has a label."""
     problem: Problem = "classification"
 
     def point(self, x: float, train_loss: float | None = None) -> CurvePoint:

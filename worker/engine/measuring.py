@@ -28,11 +28,12 @@ from worker.engine.backbones import Base
 from worker.engine.cache import CacheFolder
 from worker.engine.checkpoint import Checkpoints
 from worker.engine.costs import Costs, HeardSteps
-from worker.engine.data import Collection, Items, JobData, class_counts, read
+from worker.engine.data import Collection, Items, JobData, class_counts
 from worker.engine.door import Inputs, Places, ShouldStop
 from worker.engine.features import cached, embed, forget
 from worker.engine.frozen import FrozenFeatures
 from worker.engine.graph import backbone_graph, known_graph
+from worker.engine.hypothesis import job_data
 from worker.engine.job import open_job_base
 from worker.engine.methods import METHODS, fine_tune
 from worker.engine.steps import Wishes
@@ -61,14 +62,7 @@ def measure(spec: JobSpec, inputs: Inputs, places: Places, *, should_stop: Shoul
     with steps.step("prepare"):
         threads, device = devices.use_threads(places.threads), devices.choose(places.device)
         cache = CacheFolder(places.cache, places.cache_bytes, features=places.features)
-        data = read(
-            inputs,
-            measured=spec.method.makes_model,
-            labelled=spec.method.needs_labels,
-            across=spec.method.heterogeneous,
-            target_labels=spec.target_labels,
-            seed=spec.seed,
-        )
+        data = job_data(spec, inputs, measured=spec.method.makes_model)
         base = open_job_base(spec, inputs, places, cache, data)
     try:
         costs.opened(base, data, cache, device, threads)

@@ -53,12 +53,7 @@ def write(manifest: ModelManifest, notes: list[str]) -> str:
             *_verdict(manifest.judgement),
             "## How good it is",
             "",
-            f"On {manifest.held_out_items} held-out items that nothing was fitted on:",
-            "",
-            "| figure | value | 95 % interval |",
-            "|---|---|---|",
-            *(f"| {m.name} | {m.value:.4f} | {_interval(m.low, m.high)} |" for m in manifest.metrics),
-            "",
+            *_figures(manifest),
             *(f"- {note}" for note in notes),
             "",
             *usage(manifest),
@@ -67,7 +62,7 @@ def write(manifest: ModelManifest, notes: list[str]) -> str:
             "",
             f"- Base model: {' <- '.join(manifest.lineage) or manifest.base_model}; licence of its weights: "
             f"{manifest.licence}.",
-            f"- Trained on {manifest.train_items} items, validated on {manifest.validation_items}.",
+            *_learnt(manifest),
             *(
                 f"- {use.role.capitalize()} data set `{use.dataset_id}`: {use.items} items "
                 f"({', '.join(f'{split} {count}' for split, count in use.splits.items())}), "
@@ -76,7 +71,7 @@ def write(manifest: ModelManifest, notes: list[str]) -> str:
             ),
             f"- Options: {_table(manifest.method)}. Seed {manifest.seed}.",
             "- Parity of ONNX and PyTorch: largest difference of a probability "
-            f"{manifest.parity.max_abs_difference:.1e} on {manifest.parity.items} held-out items "
+            f"{manifest.parity.max_abs_difference:.1e} on {manifest.parity.items} real items "
             f"(at most {manifest.parity.tolerance:.0e} is allowed).",
             f"- Versions: {_table(manifest.versions)}.",
             f"- Hardware: {_table(manifest.hardware)}.",
@@ -84,6 +79,25 @@ def write(manifest: ModelManifest, notes: list[str]) -> str:
             "",
         ]
     )
+
+
+def _learnt(manifest: ModelManifest) -> list[str]:
+    if not manifest.train_items:
+        return ["- No labelled items: its parent's classes, adapted to items without labels."]
+    return [f"- Trained on {manifest.train_items} items, validated on {manifest.validation_items}."]
+
+
+def _figures(manifest: ModelManifest) -> list[str]:
+    if not manifest.metrics:
+        return []  # the notes say why
+    return [
+        f"On {manifest.held_out_items} held-out items that nothing was fitted on:",
+        "",
+        "| figure | value | 95 % interval |",
+        "|---|---|---|",
+        *(f"| {m.name} | {m.value:.4f} | {_interval(m.low, m.high)} |" for m in manifest.metrics),
+        "",
+    ]
 
 
 def _verdict(judgement: Judgement | None) -> list[str]:

@@ -15,13 +15,21 @@ OF_SOURCE = (
 )
 
 
+OF_NOTHING = (
+    "No item of the new domain has a label that may be measured with, and there is no source: how good the model is "
+    "nobody knows; the guard's checks are all that is known. Some labelled items as the `evaluation` would tell."
+)
+
+
 def about_data(data: JobData) -> list[str]:
     """Figures of another domain, uneven or thin classes, classes without a figure, items that stand on both sides."""
     notes = []
+    if data.evaluated_on == "nothing":
+        return [OF_NOTHING]
     if data.target is not None and data.evaluated_on == "test_split":
         notes.append(OF_SOURCE)
     if data.problem != "regression":
-        notes += _about_classes(data)
+        notes += [*(_of_training(data) if data.hypothesis is None else []), *_without_figure(data)]
     shared = len(data.held_out.digests() & (data.train.digests() | data.validation.digests()))
     if shared:
         notes.append(
@@ -31,7 +39,8 @@ def about_data(data: JobData) -> list[str]:
     return notes
 
 
-def _about_classes(data: JobData) -> list[str]:
+def _of_training(data: JobData) -> list[str]:
+    """Classes that are uneven or thin."""
     notes = []
     counts = class_counts(data)
     most, least = int(counts.argmax()), int(counts.argmin())
@@ -42,23 +51,30 @@ def _about_classes(data: JobData) -> list[str]:
         )
     if counts[least] < _THIN:
         notes.append(f"{data.classes[least]!r} has only {counts[least]} training items; more would help most there.")
+    return notes
+
+
+def _without_figure(data: JobData) -> list[str]:
+    """Classes that nothing is known about."""
     held_out = one_hot(data.problem, data.held_out.labels, len(data.classes))
     absent = np.flatnonzero(held_out.sum(axis=0) == 0)
     if len(absent):
         names = ", ".join(repr(data.classes[number]) for number in absent[:5])
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-        notes.append(f"No held-out item is of class {names}{more}: nothing is known about {_them(len(absent))}.")
-    return notes
+        return [f"No held-out item is of class {names}{more}: nothing is known about {_them(len(absent))}."]
+    return []
 
 
 def _them(count: int) -> str:
     return "it" if count == 1 else "them"
 
 
-def about_accuracy(accuracy: Metric) -> list[str]:
-    """A wide interval."""
+def about_accuracy(metrics: list[Metric]) -> list[str]:
+    """A wide interval of the first figure."""
+    accuracy = next(iter(metrics), None)
     if (
-        accuracy.name != "accuracy"
+        accuracy is None
+        or accuracy.name != "accuracy"
         or accuracy.low is None
         or accuracy.high is None
         or accuracy.high - accuracy.low < _WIDE

@@ -19,7 +19,14 @@ from graft.types import Dataset
 
 def adapt(
     ctx: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="FOLDER", help="Labelled data: folder, zip or tar, or a ds_… id.")],
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="FOLDER",
+            help="Labelled data: folder, zip or tar, or a ds_… id. `-m shot -b mdl_…` can do without: it adapts a "
+            "model of yours to the `--target`.",
+        ),
+    ] = None,
     *,
     to: Annotated[str | None, typer.Option(metavar="FOLDER", help="Data of the same classes to measure on.")] = None,
     target: Annotated[
@@ -39,6 +46,8 @@ def adapt(
     as_json: Json = False,
 ) -> None:
     """Upload a folder, adapt a model to it, show the report, download the model."""
+    if source is None and target is None:
+        raise typer.BadParameter("Name a folder to learn from, or `--target`, one to adapt to.", param_hint="FOLDER")
     service = client(ctx)
     chosen = method(method_name, option)
     paths = expand(images) if images else []
@@ -46,7 +55,7 @@ def adapt(
     sent = {role: _send(service, text, label, seed, as_json=as_json) for role, (text, label) in named.items() if text}
     data = {role: _checked(service, dataset, as_json=as_json) for role, dataset in sent.items()}
     job = service.jobs.create(
-        data["source"],
+        data.get("source"),
         method=chosen,
         base_model=base_model,
         evaluation=data.get("evaluation"),
@@ -65,7 +74,7 @@ def adapt(
     bundle = download(service, job.model_id, output)
     answers = service.models.predict(job.model_id, paths) if paths else None
     if as_json:
-        found: dict[str, Any] = {"dataset": data["source"], "job": job, "report": report}
+        found: dict[str, Any] = {"dataset": data.get("source"), "job": job, "report": report}
         found |= {role: data.get(role) for role in ("evaluation", "target")}
         document(found | {"bundle": str(bundle), "predictions": answers and answers.predictions})
         return

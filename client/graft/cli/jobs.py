@@ -45,7 +45,9 @@ def method(name: str | None, given: Sequence[str] | None) -> dict[str, Any] | No
 def create(
     ctx: typer.Context,
     *,
-    source: Annotated[str, typer.Option(metavar="DATASET", help="The labelled data set to learn from.")],
+    source: Annotated[
+        str | None, typer.Option(metavar="DATASET", help="The labelled data set to learn from; `shot` can do without.")
+    ] = None,
     method_name: Annotated[str | None, typer.Option("--method", "-m", help="See `graft methods`.")] = None,
     option: Options = None,
     base_model: Annotated[str | None, typer.Option("--base-model", "-b", help="See `graft base-models`.")] = None,

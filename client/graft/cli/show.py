@@ -154,10 +154,9 @@ def report(found: Report) -> None:
         shift(found.shift)
         return
     say(f"{found.method} on {found.base_model}", "bold")
-    say(
-        f"Trained on {found.train_items} items, validated on {found.validation_items}, "
-        f"measured on {found.held_out_items} of {where}."
-    )
+    learnt = f"Trained on {found.train_items} items, validated on {found.validation_items}"
+    measured = f"measured on {found.held_out_items} of {where}" if found.evaluated_on != "nothing" else "not measured"
+    say(f"{learnt}, {measured}.")
     if found.judgement:
         say(f"{_plain(found.judgement.verdict)}: {found.judgement.sentence}")
         if found.judgement.guard:
@@ -182,7 +181,7 @@ def report(found: Report) -> None:
 
 def guard(found: GuardReport) -> None:
     """What is known of an adapted classifier without labels of its domain."""
-    may = "may be served" if found.accepted else "is not served in place of the source-only one"
+    may = "may be served" if found.accepted else "is not served in place of what there was before"
     say(f"Guard, without labels: {_plain(found.verdict)} ({found.confidence:.0%} sure); the adapted model {may}.")
     for check in found.checks:
         if not check.passed:

@@ -20,7 +20,7 @@ class Jobs:
 
     def create(
         self,
-        source: str | Dataset,
+        source: str | Dataset | None = None,
         *,
         method: str | Mapping[str, Any] | MethodSpec | None = None,
         base_model: str | Model | None = None,
@@ -37,11 +37,12 @@ class Jobs:
         """Launch a job; what is left out takes the service's default.
 
         Options of the method go beside its name or as keywords: `method={"name": "fine_tune", "epochs": 5}` is
-        `method="fine_tune", epochs=5`. `evaluation` is a data set of its own to measure on. `target` is data of the new
-        domain, for methods that adapt; `target_labels` says what labels it has may be used for: `evaluation` (only
-        to measure, the default), `few` (some choose, too), `none`; `target_base_model` is for a target of another
-        modality. `max_seconds` is the budget. `webhook` is an
-        address that is told, signed, when the job has ended.
+        `method="fine_tune", epochs=5`. `source` is the labelled data set to learn from; `shot` can do without, and then
+        adapts one of your own models, the `base_model`, to the `target`. `evaluation` is a data set of its own to
+        measure on. `target` is data of the new domain, for methods that adapt; `target_labels` says what labels it has
+        may be used for: `evaluation` (only to measure, the default), `few` (some choose, too), `none`;
+        `target_base_model` is for a target of another modality. `max_seconds` is the budget. `webhook` is an address
+        that is told, signed, when the job has ended.
         """
         given = _spec(
             source,
@@ -60,7 +61,7 @@ class Jobs:
 
     def estimate(
         self,
-        source: str | Dataset,
+        source: str | Dataset | None = None,
         *,
         method: str | Mapping[str, Any] | MethodSpec | None = None,
         base_model: str | Model | None = None,
@@ -170,7 +171,7 @@ class Jobs:
 
 
 def _spec(
-    source: str | Dataset,
+    source: str | Dataset | None,
     *,
     method: dict[str, Any] | None,
     base_model: str | Model | None,
@@ -185,7 +186,7 @@ def _spec(
 ) -> dict[str, Any]:
     """The body of a job: what was given, and nothing else."""
     spec = {
-        "source": id_of(source),
+        "source": None if source is None else id_of(source),
         "method": method,
         "base_model": None if base_model is None else id_of(base_model),
         "evaluation": None if evaluation is None else id_of(evaluation),

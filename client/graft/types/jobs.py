@@ -51,7 +51,7 @@ class Job(Resource):
     state: str
     method: MethodSpec
     base_model: str
-    source: str
+    source: str | None = None
     evaluation: str | None = None
     target: str | None = None
     target_labels: str = "evaluation"

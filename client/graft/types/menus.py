@@ -10,6 +10,7 @@ class MethodCard(Resource):
 
     `needs_target` and `takes_target`: whether a job must, or may, name data of a new domain; `label_spaces` says which
     classes these may have of the source's (`closed`: all, `partial`: some), `shifts` which kinds of shift it is for.
+    `needs_source`: whether a job must name a source; where not, a classifier of your own can be its base model.
     `episodic`: whether it is measured on few-shot episodes of classes that nothing was trained on.
     """
 
@@ -23,6 +24,7 @@ class MethodCard(Resource):
     episodic: bool = False
     needs_target: bool = False
     takes_target: bool = False
+    needs_source: bool = True
     label_spaces: list[str] = []
     shifts: list[str] = []
     options: dict[str, Any] = {}

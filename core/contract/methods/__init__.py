@@ -141,6 +141,7 @@ def method_cards() -> list[MethodCard]:
             episodic=options.episodic,
             needs_target=options.adapts,
             takes_target=options.takes_target(),
+            needs_source=not options.source_optional,
             label_spaces=list(options.label_spaces),
             shifts=list(options.shifts),
             options=options.model_json_schema(),

@@ -28,6 +28,10 @@ class MethodOptions(Body):
     """Whether it needs a `target`: data of the new domain to adapt to."""
     target_optional: ClassVar[bool] = False
     """Whether it runs with a `target` and without one."""
+    source_optional: ClassVar[bool] = False
+    """Whether it runs without a `source`, from one of the user's own classifiers, whose classes stay."""
+    of_source: ClassVar[tuple[str, ...]] = ()
+    """Options that say how to learn from a source: without one they mean nothing."""
     label_spaces: ClassVar[tuple[LabelSpace, ...]] = ("closed",)
     """Which classes the target may have of the source's: all of them (`closed`), or some of them only (`partial`)."""
     shifts: ClassVar[tuple[Shift, ...]] = ()
@@ -58,6 +62,9 @@ class MethodCard(Record):
     )
     needs_target: bool = Field(description="Whether a job needs a `target`: data of the new domain to adapt to.")
     takes_target: bool = Field(description="Whether a job may name a `target`.")
+    needs_source: bool = Field(
+        description="Whether a job needs a `source`; where not, one of your own classifiers can be the `base_model`."
+    )
     label_spaces: list[LabelSpace] = Field(
         description="Which classes the target may have of the source's: all (`closed`), or only some (`partial`)."
     )

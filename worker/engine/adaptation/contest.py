@@ -1,7 +1,8 @@
 """The contest of a job that adapts: judged without labels of the target, measured by them where there are some.
 
 The guard (`worker.engine.adaptation.guard`) says whether the adapted classifier may be served, from the target's items
-alone; else what was trained on the source alone is served. Labels of the target, but for audit labels, decide nothing:
+alone; else what was trained on the source alone is served. Where there is no source, the model that the job starts from
+stands in that one's place, as it was. Labels of the target, but for audit labels, decide nothing:
 they say afterwards, by a paired test on items that nothing was chosen by, whether the transfer helped.
 """
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from core.contract.methods import LinearProbe
 from core.contract.shifts import Shift
 from core.contract.verdicts import Judgement
-from worker.engine import arms, judge, scratch
+from worker.engine import arms, hypothesis, judge, lineage, scratch
 from worker.engine.adaptation import guard
 from worker.engine.adaptation.evidence import Evidence
 from worker.engine.adaptation.guard import Decision
@@ -30,7 +31,8 @@ from worker.engine.task import Task, Trained
 
 SOURCE_ONLY, PAIRED_ONLY = "source_only", "paired_only"
 _NEVER = -30.0  # logit of a class that is not answered
-_RIVALS = {SOURCE_ONLY, PAIRED_ONLY}
+_UNKNOWN = "There is no source, and so no labelled item to make it from."
+_RIVALS = {SOURCE_ONLY, PAIRED_ONLY, lineage.NAME}
 Floats = NDArray[np.float32]
 _Inner = tuple[Floats, Floats] | None
 
@@ -66,7 +68,9 @@ def compare(ground: Ground, trained: Trained) -> Contest:
 
 
 def _shift(task: Task, inner: _Inner) -> Shift | None:
-    """How far the domains lie apart before and after; None where they are of different kinds."""
+    """How far the domains lie apart before and after; None where they are of different kinds, or one is not there."""
+    if task.data.hypothesis is not None:
+        return None
     found = adapting.domains(task, task.data.merged())
     if found.xs.shape[1] != found.xt.shape[1]:
         return None
@@ -97,7 +101,7 @@ def evidence(task: Task, method: ArmRun, rival: ArmRun, inner: _Inner) -> Eviden
 
 def _inner(task: Task, trained: Trained) -> _Inner:
     """How the adapted classifier represents source and target; a network that was trained is not asked again."""
-    if trained.backbone is not None:
+    if trained.backbone is not None or task.data.hypothesis is not None:
         return None
     source, target = task.data.merged().train, adapting.target_items(task)
     on_source = trained.on_source or trained.head
@@ -109,11 +113,25 @@ def _baselines(ground: Ground) -> list[ArmRun]:
     task, merged = ground.task, ground.task.data.merged()
     if task.options.heterogeneous:
         return [_paired_only(task, merged), attempt("majority", lambda: arms.constant(merged, _of_target(task)))]
+    if merged.hypothesis is not None:
+        left_out = [arms.skipped(name, _UNKNOWN) for name in ("nearest_class_mean", scratch.NAME, "majority")]
+        return [attempt(lineage.NAME, lambda: _as_it_was(task, merged)), *left_out]
     probe = attempt(SOURCE_ONLY, lambda: arms.probe(task, merged, task.features))
     found = [replace(probe, name=SOURCE_ONLY)]
     found.append(attempt("nearest_class_mean", lambda: arms.class_means(merged, task.features)))
     found.append(arms.skipped(scratch.NAME, "A network from scratch knows nothing of the target either."))
     return [*found, attempt("majority", lambda: arms.constant(merged, task.features))]
+
+
+def _as_it_was(task: Task, merged: JobData) -> ArmRun:
+    """The model that the job starts from."""
+    assert merged.hypothesis is not None
+    assert task.parent is not None
+    head = hypothesis.head(task.parent, merged.hypothesis)
+    nothing = np.empty((0, head.classes), dtype=np.float32)
+    trained = Trained(merged, head, out_of_fold=nothing)
+    held_out = logits_of(trained, merged.held_out, task.features, task.wishes.check)
+    return ArmRun(lineage.NAME, "baseline", "measured", trained, task.features, nothing, held_out)
 
 
 def _of_target(task: Task) -> FrozenFeatures:
@@ -158,7 +176,7 @@ def _among(head: Head, present: NDArray[np.int64], classes: int) -> Head:
 
 def _measured(task: Task, field: Field, method: ArmRun, baselines: list[ArmRun]) -> judge.Ruling | None:
     """The verdict by labels of the new domain; None where there are none."""
-    if task.data.evaluated_on == "test_split":
+    if task.data.evaluated_on in {"test_split", "nothing"}:
         return None
     return judge.judge(
         field.contenders[method.name],

@@ -13,8 +13,8 @@ Ints = NDArray[np.int64]
 class Evidence:
     """An adapted classifier beside the one that was trained on the source alone.
 
-    n source items, m target items, C classes. Logits of source items are honest where they are finite: from a fit that
-    had not seen them.
+    n source items, m target items, C classes. There may be no source item at all, where the classifier to be adapted
+    was there already. Logits of source items are honest where they are finite: from a fit that had not seen them.
     """
 
     xs: Floats
@@ -40,3 +40,8 @@ class Evidence:
     across: bool = False
     """Whether the domains are of different kinds: what is given as features then is a space that was learnt, and how
     far apart they lay in it before has no meaning."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether there are no source items."""
+        return len(self.xs) == 0

@@ -7,12 +7,15 @@ domain's centre, where it lies in the source. The last one is what tells adaptin
 classes, has nothing to do with the source, or is turned over, classes lie where others should. The questions and their
 limits stand in `worker.engine.adaptation.rules`.
 
+Without source items, where the classifier was there already, what would be asked of them is left out; the adapted
+classifier then has to agree with that one on most items.
+
 What no figure can show without labels stays `undetermined`: a target that is turned over in itself and looks the same
 as one that is not. A few labels settle it.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import beta
@@ -26,6 +29,8 @@ from worker.engine.adaptation.validators import Ints, predicted
 
 SURE = 0.9
 """How probable audit labels must make it that the adapted classifier is the better, to overrule the checks."""
+_ALONE = 0.9
+"""How much of its confidence is left where a classifier is accepted without source items: three in four such help."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,8 @@ class Decision:
 
 def decide(evidence: Evidence, rng: np.random.Generator) -> Decision:
     """Judge an adapted classifier; labels of the target have a part in it only where they are audit labels."""
-    return _with_audit(evidence, unaided(rules.checks(measure(evidence, rng))))
+    decision = unaided(rules.checks(measure(evidence, rng)))
+    return _with_audit(evidence, _without_source(decision) if evidence.alone else decision)
 
 
 _WORST: list[Verdict] = ["not_improved", "undetermined", "harmful"]
@@ -96,6 +102,13 @@ def unaided(checks: list[Check]) -> Decision:
     sure = 0.6 + 0.35 * depth
     hint = ["A few labels of the target (`target_labels: few`) would settle it."] if verdict == "undetermined" else []
     return Decision(verdict, sure, False, [*told, *hint], checks)
+
+
+def _without_source(found: Decision) -> Decision:
+    """Without source items half of the questions cannot be asked: also the one that tells adapting from inventing."""
+    told = "There are no source items, so nothing could be asked of them: less is known than with a source."
+    sure = _ALONE * found.confidence if found.accept else found.confidence
+    return replace(found, confidence=sure, reasons=[*found.reasons, told])
 
 
 def _with_audit(evidence: Evidence, alone: Decision) -> Decision:

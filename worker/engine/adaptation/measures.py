@@ -39,6 +39,7 @@ class Answers:
     nearest_mean: float
     neighbours: float
     kinship: validators.Kinship
+    """With the source; of nothing where that is not there."""
     source_accuracy: float
     """On source items that it had not learnt from; NaN where there are none."""
     risk: float
@@ -71,9 +72,11 @@ class Measures:
     source_neighbours: float
     """Share of the source items' neighbours that bear their label, beyond chance: what is to be had at best."""
     source_evenness: float
-    """Of the source's own labels."""
+    """Of the source's own labels; 1 where these are not known."""
     lost: list[int]
     """Classes that the source-only classifier finds in the target (in over 2 % of it) and the adapted one does not."""
+    alone: bool = False
+    """Whether there are no source items, so that what is said of them means nothing."""
 
 
 def measure(evidence: Evidence, rng: np.random.Generator) -> Measures:
@@ -92,7 +95,8 @@ class Ground:
     zs: Array
     ys: NDArray[np.int64]
     zt: Array
-    weights: validators.DomainWeights
+    weights: validators.DomainWeights | None
+    """None where there are no source items."""
     shift: Shift
     source_neighbours: float
 
@@ -101,6 +105,8 @@ class Ground:
         """Of the items alone."""
         n, m = (_drawn(len(x), rng) for x in (evidence.xs, evidence.xt))
         xs, xt = (x.astype(np.float64) for x in (evidence.xs[n], evidence.xt[m]))
+        if evidence.alone:
+            return cls(rng, n, m, xs, evidence.ys, validators.centred(xt), None, _UNKNOWN, math.nan)
         zs, zt, ys = validators.centred(xs), validators.centred(xt), evidence.ys[n]
         weights = validators.domain_weights(zs, zt)
         apart = _UNKNOWN if evidence.across else _shift(validators.rows(xs), validators.rows(xt), rng)
@@ -126,12 +132,13 @@ class Ground:
             after,
             self.shift,
             self._inner(evidence),
-            self.weights.effective,
+            0.0 if self.weights is None else self.weights.effective,
             validators.agreement(before.labels, after.labels),
             validators.beyond_chance(before.labels, after.labels, classes),
             self.source_neighbours,
-            validators.evenness(self.ys, classes),
+            1.0 if evidence.alone else validators.evenness(self.ys, classes),
             [int(c) for c in validators.lost_classes(after.labels, classes) if found[c] > 0.02],
+            evidence.alone,
         )
 
     def _answers(self, source: NDArray[np.float32], target: NDArray[np.float32]) -> Answers:
@@ -143,7 +150,7 @@ class Ground:
             validators.neighbour_agreement(self.zt, labels, classes),
             validators.kinship(self.zs, self.ys, self.zt, labels, classes),
             validators.accuracy(source, self.ys),
-            validators.weighted_risk(source, self.ys, self.weights.weights),
+            math.nan if self.weights is None else validators.weighted_risk(source, self.ys, self.weights.weights),
         )
 
     def _inner(self, evidence: Evidence) -> Shift | None:

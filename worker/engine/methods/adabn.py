@@ -23,7 +23,7 @@ from worker.engine.feeds import Floats, embed_all, source
 from worker.engine.loading import in_order, workers
 from worker.engine.methods import deep, linear_probe, settling
 from worker.engine.methods.adapting import target_items
-from worker.engine.methods.domains import Alignment, DomainTraining, Neck, Outputs, Weights, norms
+from worker.engine.methods.domains import Alignment, DomainTraining, Outputs, Top, Weights, norms
 from worker.engine.methods.settling import Settled
 from worker.engine.methods.supervised import move
 from worker.engine.methods.worlds import World
@@ -62,7 +62,7 @@ def run(task: Task) -> Trained:
     return deep.adapt(task, _training)
 
 
-def _training(world: World, neck: Neck, options: Settled) -> DomainTraining:
+def _training(world: World, neck: Top, options: Settled) -> DomainTraining:
     weights = Weights(0.0, options.label_smoothing, 0, options.epochs)
     return DomainTraining(world.backbone, neck, Nothing(), weights, freeze=options.freeze, batch_norm="domain")
 

@@ -17,11 +17,13 @@ from worker.engine import loop
 from worker.engine.data import Items
 from worker.engine.feeds import Floats
 from worker.engine.heads import Head
+from worker.engine.hypothesis import head as own_head
 from worker.engine.loop import Feed, Outcome, Plan, Validation
+from worker.engine.methods.adapter import Adapter
 from worker.engine.methods.adapting import target_items
 from worker.engine.methods.domain_feeds import paired
 from worker.engine.methods.domain_score import unlabelled_loss
-from worker.engine.methods.domains import Alignment, DomainTraining, Neck, Weights
+from worker.engine.methods.domains import Alignment, DomainTraining, Top, Weights
 from worker.engine.methods.network import mixed, repeatable
 from worker.engine.methods.settling import Facts, Settled, is_scratch, settle
 from worker.engine.methods.supervised import move
@@ -31,7 +33,7 @@ from worker.engine.task import Task, Trained
 WARMUP = 0.1  # share of the steps with a rising rate
 
 
-Make = Callable[[World, Neck, Settled], DomainTraining]
+Make = Callable[[World, Top, Settled], DomainTraining]
 Join = Callable[[Feed, Feed, Settled], Feed]
 
 
@@ -40,7 +42,7 @@ def align(task: Task, alignment: Callable[[int, int], Alignment]) -> Trained:
     assert isinstance(task.options, Aligned)
     weight = task.options.weight
 
-    def make(world: World, neck: Neck, options: Settled) -> DomainTraining:
+    def make(world: World, neck: Top, options: Settled) -> DomainTraining:
         weights = Weights(weight, options.label_smoothing, options.source_epochs, options.epochs)
         pull = alignment(neck.classifier.in_features, neck.classifier.out_features)
         return DomainTraining(world.backbone, neck, pull, weights, freeze=options.freeze, batch_norm=options.batch_norm)
@@ -56,7 +58,7 @@ def adapt(task: Task, make: Make, join: Join = lambda one, other, _options: pair
     resolved = task.options.model_dump(mode="json") | options.model_dump(mode="json")
     task.sink("resolved", {"method": resolved})
     with repeatable(task.seed, task.device), world(task, options, target) as both:
-        method = make(both, both.neck(options.bottleneck, task.data.outputs), options)
+        method = make(both, _top(task, both, options), options)
         move(method.module, task.device)
         outcome = _train(task, options, both, method, join)
         trained = _trained(task, method, both, outcome)
@@ -66,6 +68,15 @@ def adapt(task: Task, make: Make, join: Join = lambda one, other, _options: pair
     return replace(trained, options=resolved, notes=_story(outcome, options))
 
 
+def _top(task: Task, world: World, options: Settled) -> Top:
+    """A bottleneck and a classifier that have to learn; without a source, the classifier that is there, and a layer."""
+    found = task.data.hypothesis
+    if found is None:
+        return world.neck(options.bottleneck, task.data.outputs)
+    assert task.parent is not None
+    return Adapter.of(own_head(task.parent, found), world.embed().target, task.rng())
+
+
 def _facts(task: Task, target: Items) -> Facts:
     assert isinstance(task.options, DeepAdaptation)
     data = task.data
@@ -73,14 +84,15 @@ def _facts(task: Task, target: Items) -> Facts:
         card=task.base.identity.card,
         scratch=is_scratch(task.options, task.base),
         device=task.device.type,
-        source=len(data.train),
+        source=len(data.learnt),
         target=len(target),
         classes=data.outputs,
+        alone=data.hypothesis is not None,
     )
 
 
 def _train(task: Task, options: Settled, world: World, method: DomainTraining, join: Join) -> Outcome:
-    steps = -(-len(task.data.train) // options.batch_size)
+    steps = -(-len(task.data.learnt) // options.batch_size)
     plan = Plan(
         epochs=options.epochs,
         steps_per_epoch=steps,
@@ -158,7 +170,7 @@ def _answers(method: DomainTraining, seen: Seen, device: torch.device) -> _Answe
 def _validation(task: Task, method: DomainTraining, world: World) -> Validation:
     found = _answers(method, world.embed(), task.device)
     labels = task.data.validation.labels[: len(found.validation)]
-    right = float((found.validation.argmax(axis=1) == labels).mean()) if len(labels) else 0.0
+    right = float((found.validation.argmax(axis=1) == labels).mean()) if len(labels) else None
     return Validation(unlabelled_loss(found.validation, labels, found.target), right)
 
 

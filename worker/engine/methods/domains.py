@@ -44,7 +44,25 @@ class Alignment(nn.Module):
         raise NotImplementedError
 
 
-class Neck(nn.Module):
+class Top(nn.Module):
+    """What stands on the embedding; a linear classifier comes last."""
+
+    classifier: nn.Linear
+
+    def forward(self, embedding: Tensor) -> Outputs:
+        """Of embeddings (n, D)."""
+        raise NotImplementedError
+
+    def take_statistics(self, embedding: Tensor) -> None:
+        """Let running statistics, where there are some, be those of just these items (n, D)."""
+        raise NotImplementedError
+
+    def as_head(self) -> Head:
+        """The same in evaluation mode."""
+        raise NotImplementedError
+
+
+class Neck(Top):
     """Rows of length one where wanted, linear, BatchNorm, ReLU (the bottleneck), then the linear classifier."""
 
     def __init__(self, width: int, hidden: int, classes: int, *, unit: bool) -> None:
@@ -102,7 +120,7 @@ class DomainTraining:
     def __init__(
         self,
         backbone: Backbone | None,
-        neck: Neck,
+        neck: Top,
         alignment: nn.Module,
         weights: Weights,
         *,

@@ -18,7 +18,7 @@ from core.contract.prepare import ImagePrepare
 from worker.engine.backbones import Base
 from worker.engine.loop import Batch
 from worker.engine.methods import deep, settling
-from worker.engine.methods.domains import DomainTraining, Neck, Weights, unmoved
+from worker.engine.methods.domains import DomainTraining, Neck, Top, Weights, unmoved
 from worker.engine.methods.generators import FeatureCritic, FeatureGenerator, PixelCritic, PixelGenerator, scaled
 from worker.engine.methods.maths.alignment import entropy, ramp
 from worker.engine.methods.settling import SMALL, Settled
@@ -32,7 +32,7 @@ MAPS = 32  # of the networks in pixel space, at least
 class GanTraining(DomainTraining):
     """Source items, target items, and items made of the source's."""
 
-    def __init__(self, world: World, neck: Neck, options: Settled, own: Options, parts: nn.ModuleDict) -> None:
+    def __init__(self, world: World, neck: Top, options: Settled, own: Options, parts: nn.ModuleDict) -> None:
         weights = Weights(own.weight, options.label_smoothing, options.source_epochs, options.epochs)
         super().__init__(world.backbone, neck, parts, weights, freeze=options.freeze, batch_norm=options.batch_norm)
         self.generator, self.critic = parts["generator"], parts["critic"]
@@ -104,7 +104,8 @@ def run(task: Task) -> Trained:
     roomy = task.device.type == "cuda" and _small(task.base) and options.freeze != "all"
     pixels = options.space == "pixels" or (options.space == "auto" and roomy)
 
-    def make(world: World, neck: Neck, settled: Settled) -> DomainTraining:
+    def make(world: World, neck: Top, settled: Settled) -> DomainTraining:
+        assert isinstance(neck, Neck)
         classes, hidden = neck.classifier.out_features, options.generator
         if pixels:
             maps = max(MAPS, hidden // 4 // 8 * 8)

@@ -39,9 +39,11 @@ class Facts:
     """Whether the base model's weights are random."""
     device: str
     source: int
-    """Training items."""
+    """Training items: those that an epoch goes through."""
     target: int
     classes: int
+    alone: bool = False
+    """Whether there is no source to learn from first."""
 
 
 def is_scratch(options: DeepAdaptation, base: Base) -> bool:
@@ -80,7 +82,8 @@ def settle(options: DeepAdaptation, facts: Facts) -> Settled:
     values["freeze"] = freeze
     values["batch_size"] = _given(options.batch_size, _batch_size(facts))
     values["epochs"] = _given(options.epochs, _epochs(kind, facts.source, values["batch_size"]))
-    values["source_epochs"] = _given(options.source_epochs, round(PART * values["epochs"]))
+    part = 0 if facts.alone else round(PART * values["epochs"])
+    values["source_epochs"] = _given(options.source_epochs, part)
     values["source_epochs"] = min(values["source_epochs"], values["epochs"] - 1)
     values["batch_norm"] = _given(options.batch_norm, _batch_norm(kind, facts, values["batch_size"]))
     values["augmentation"] = "none" if kind == "frozen" else _given(options.augmentation, _augmentation(facts))

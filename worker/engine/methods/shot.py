@@ -3,6 +3,9 @@
 Liang, Hu, Feng: Do We Really Need to Access the Source Data? ICML 2020. After the epochs on the source the classifier
 is frozen. Backbone and bottleneck then learn on target items alone: each answer sure, all classes given, and by labels
 of the nearest class mean (C, K + 1) among the target's bottleneck features, which is taken anew each epoch.
+
+A job without a source has no such epochs: it takes the whole classifier of the model it starts from, with a layer that
+moves its features (`worker.engine.methods.adapter`) in the bottleneck's place.
 """
 
 import torch
@@ -13,7 +16,7 @@ from worker.engine.feeds import Floats
 from worker.engine.loop import Batch, Feed
 from worker.engine.methods import deep
 from worker.engine.methods.domain_feeds import in_turn
-from worker.engine.methods.domains import DomainTraining, Neck, Weights
+from worker.engine.methods.domains import DomainTraining, Top, Weights
 from worker.engine.methods.maths.alignment import centroids, directions, uncertainty
 from worker.engine.methods.settling import Settled
 from worker.engine.methods.worlds import World
@@ -41,7 +44,7 @@ class Memory(nn.Module):
 class ShotTraining(DomainTraining):
     """Source items alone, then target items alone."""
 
-    def __init__(self, world: World, neck: Neck, options: Settled, pseudo: float) -> None:
+    def __init__(self, world: World, neck: Top, options: Settled, pseudo: float) -> None:
         classifier = neck.classifier
         self.memory = Memory(classifier.in_features, classifier.out_features)
         weights = Weights(1.0, options.label_smoothing, options.source_epochs, options.epochs)
@@ -85,7 +88,7 @@ def run(task: Task) -> Trained:
     def join(source: Feed, target: Feed, settled: Settled) -> Feed:
         return in_turn(source, target, settled.source_epochs)
 
-    def make(world: World, neck: Neck, settled: Settled) -> DomainTraining:
+    def make(world: World, neck: Top, settled: Settled) -> DomainTraining:
         return ShotTraining(world, neck, settled, options.pseudo_labels)
 
     return deep.adapt(task, make, join)

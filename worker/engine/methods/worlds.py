@@ -77,16 +77,20 @@ def world(task: Task, options: Settled, target: Items) -> Iterator[World]:
 
 
 class _Features:
-    """Cached features of the frozen base model, of length one but for tables, in their first principal axes."""
+    """Cached features of the frozen base model, of length one but for tables, in their first principal axes.
+
+    Without a source they stay as they are: a classifier that is there already knows what to do with them.
+    """
 
     backbone = None
 
     def __init__(self, task: Task, options: Settled, target: Items) -> None:
         self._task, self._options = task, options
-        self._unit = task.data.source.modality != "tabular"
-        own, validation, target_rows = (self._of(part) for part in (task.data.train, task.data.validation, target))
-        self._map = _reduced(np.concatenate([own, target_rows]), task.rng())
-        self._seen = Seen(self._map(own), self._map(validation), self._map(target_rows))
+        fresh = task.data.hypothesis is None
+        self._unit = fresh and task.data.source.modality != "tabular"
+        rows = [self._of(part) for part in (task.data.train, task.data.validation, target)]
+        self._map = reduced(np.concatenate([rows[0], rows[2]]), task.rng()) if fresh else None
+        self._seen = Seen(*(rows if self._map is None else map(self._map, rows)))
 
     def _of(self, items: Items) -> Floats:
         if len(items) == 0:
@@ -112,17 +116,20 @@ class _Features:
 
     def neck(self, hidden: int, classes: int) -> Neck:
         """On the principal axes."""
+        assert self._map is not None
         return Neck(len(self._map.bias), hidden, classes, unit=False)
 
     def served(self, head: Head) -> Head:
         """The principal axes become part of the bottleneck."""
+        if self._map is None:
+            return head
         first, *rest = head.before
         assert isinstance(first, Affine)
         whole = Affine(first.weight @ self._map.weight, first.weight @ self._map.bias + first.bias)
         return replace(head, before=(*([Unit()] if self._unit else []), whole, *rest))
 
 
-def _reduced(rows: Floats, rng: np.random.Generator) -> Affine:
+def reduced(rows: Floats, rng: np.random.Generator) -> Affine:
     """The map of rows (n, D) to their first principal axes, turned at random; figures are about 1.
 
     The turn spreads what is in the axes evenly: Adam's steps, which are as long for weights of weak axes as for those
