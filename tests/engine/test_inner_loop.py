@@ -88,7 +88,7 @@ def test_gradients_are_those_of_a_loop_written_by_hand(how: str, second: bool) -
     found, batch = learner(how), episodes()
     value = found.loss(batch)["episodes"]
     net = body()
-    wanted = torch.stack([by_hand(net, one, 3, 0.3, second=second) for one in batch.inputs[0]]).mean()
+    wanted = torch.stack([by_hand(net, one, 3, 0.3 * 3 / 5, second=second) for one in batch.inputs[0]]).mean()
     torch.testing.assert_close(value, wanted)
     for ours, theirs in zip(slopes_of(found, value), torch.autograd.grad(wanted, list(net.parameters())), strict=True):
         torch.testing.assert_close(ours, theirs)
@@ -159,7 +159,7 @@ def test_reptile_moves_to_the_mean_of_the_ends() -> None:
         net, head = body(), nn.Linear(4, 3).double()
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
-        descent = torch.optim.SGD([*net.parameters(), *head.parameters()], lr=0.3)
+        descent = torch.optim.SGD([*net.parameters(), *head.parameters()], lr=0.3 * 3 / 5)
         for part in episode.tensor_split(2, dim=1):
             descent.zero_grad()
             truth = torch.arange(3).repeat_interleave(part.shape[1])

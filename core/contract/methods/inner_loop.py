@@ -20,7 +20,11 @@ class InnerLoop(MetaLearning):
     test_inner_steps: Annotated[int, Field(ge=1, le=1000)] | Auto = Field(
         default="auto", description="The same when it is measured, and when it is adapted later."
     )
-    inner_lr: Annotated[float, Field(gt=0, le=100)] | Auto = Field(default="auto", description="Their learning rate.")
+    inner_lr: Annotated[float, Field(gt=0, le=100)] | Auto = Field(
+        default="auto",
+        description="Their learning rate with five classes; with more it is larger in proportion, since the loss is a "
+        "mean over the classes.",
+    )
     vectorise: bool | Auto = Field(
         default="auto",
         description="Adapt to all episodes of a step at once (`torch.func.vmap`), or to one after the other. `auto` "

@@ -50,7 +50,7 @@ class Opened:
 
     def adapt(self, known: Items) -> Adapted:
         """A few steps on what is known; the start stays as it is. `JobError` `inner_loop_not_finite`."""
-        start, rates = self.start, self.start.rates_by_name()
+        start, rates = self.start, self.start.rates_by_name(known.truth.shape[1])
         with torch.no_grad():
             if self.how.adapts == "all":
                 found = descend(start.embed, start.body(), [known] * self.how.inner_steps, rates, order=1)

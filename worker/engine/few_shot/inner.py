@@ -42,6 +42,7 @@ from worker.engine.methods.maths.inner_loop import (
 from worker.engine.stages import array
 from worker.engine.task import Task, Trained
 
+WAYS = 5  # classes that an inner learning rate is said for
 RATES = "few_shot.rates."  # names of rates in the model's file: this, and the parameter's
 
 
@@ -81,11 +82,11 @@ class Start(nn.Module):
         """The embedder's parameters that are trained, by name."""
         return {name: part for name, part in self.embedder.named_parameters() if part.requires_grad}
 
-    def rates_by_name(self) -> Rates:
-        """Of every parameter."""
+    def rates_by_name(self, ways: int) -> Rates:
+        """Of every parameter, with so many classes."""
         if self.names:
-            return dict(zip(self.names, self.rates, strict=True))
-        return dict.fromkeys([*self.body(), WEIGHT, BIAS], self._lr)
+            return {name: rate * for_ways(ways) for name, rate in zip(self.names, self.rates, strict=True)}
+        return dict.fromkeys([*self.body(), WEIGHT, BIAS], self._lr * for_ways(ways))
 
     def embed(self, body: Params, items: Tensor, known: int | None = None, episodes: int = 1) -> Tensor:
         """Embeddings (n, K) of items (n, …) by those parameters; the first `known` of an episode are known."""
@@ -99,6 +100,13 @@ class Start(nn.Module):
         if self.layout is None:
             return self.embed(body, asked)
         return self.embed(body, torch.cat([known, asked]), len(known))[len(known) :]
+
+
+def for_ways(ways: int) -> float:
+    """What a rate is multiplied by: the loss is a mean over the classes, which pulls at each the less the more there
+    are. Rates are those for `WAYS`.
+    """
+    return ways / WAYS
 
 
 def _call(module: nn.Module, body: Params, items: Tensor) -> Tensor:
@@ -168,8 +176,9 @@ class InnerTraining:
         assert neck is not None
         known, asked = episodes[:, :, : self._shots].flatten(1, 2), episodes[:, :, self._shots :].flatten(1, 2)
         truth, inner = items_of(episodes[0, :, : self._shots]).truth, self.inner
+        rate = inner.lr * for_ways(ways)
         layer = neck.weight, neck.bias
-        logits = descend_layer(layer, known, asked, truth, steps=inner.steps, rate=inner.lr, order=self.how.order)
+        logits = descend_layer(layer, known, asked, truth, steps=inner.steps, rate=rate, order=self.how.order)
         return _losses(logits, ways)
 
     def of_heads(self, episodes: Tensor) -> Tensor:
@@ -180,7 +189,7 @@ class InnerTraining:
         known_rows = ways * self._shots
         z = self.start.embed(self.start.body(), rows.flatten(0, 1), known_rows, count).reshape(*rows.shape[:2], -1)
         truth = items_of(known[0]).truth.to(z.dtype)
-        weight, bias, _ = descend_head(z[:, :known_rows], truth, self.inner.steps, self.start.rates_by_name())
+        weight, bias, _ = descend_head(z[:, :known_rows], truth, self.inner.steps, self.start.rates_by_name(ways))
         return _losses(logits_of(z[:, known_rows:], weight, bias), ways)
 
     def track(self, episode: Tensor) -> None:
@@ -194,7 +203,7 @@ class InnerTraining:
     def _logits(self, known: Tensor, asked: Tensor, steps: int) -> tuple[Tensor, Adapted]:
         """Logits (W Q, W), and what they were made with."""
         start, items, body = self.start, items_of(known), self.start.body()
-        rates = start.rates_by_name()
+        rates = start.rates_by_name(len(known))
         if self.how.adapts == "all":
             found = descend(start.embed, body, [items] * steps, rates, order=self.how.order)
             return logits_of(

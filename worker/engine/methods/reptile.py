@@ -42,7 +42,7 @@ class ReptileTraining(InnerTraining):
     def of_one(self, episode: Tensor) -> Tensor:
         """Where an episode (W, n, …) leads to: all parameters in a row, and the loss before the last step."""
         parts = _parts(episode, self.inner.steps)
-        found = descend(self.start.embed, self.start.body(), parts, self.start.rates_by_name(), order=1)
+        found = descend(self.start.embed, self.start.body(), parts, self.start.rates_by_name(len(episode)), order=1)
         return torch.cat([_flat(list(found.body.values())), found.loss[None]])
 
 
