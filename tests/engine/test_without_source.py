@@ -226,15 +226,31 @@ def test_a_stopped_job_keeps_the_best_so_far(shop: Workshop, parent: Path) -> No
 
 def test_a_network_is_adapted_and_its_classifier_stays(shop: Workshop) -> None:
     source, target = shop.data(folder_zip({"cat": 16, "dog": 16})), shop.data(flat_zip(24))
-    before = made(shop.run(LinearProbe(), source))
+    before = made(shop.run(LinearProbe(), source, base_model="conv4"))
     result = adapt(shop, before, target, Shot(freeze="none", epochs=1, batch_size=8, augmentation="none"), guard="off")
     assert result.manifest is not None
     assert result.manifest.parity.max_abs_difference <= result.manifest.parity.tolerance
     old, new = (load(members(path)["model.safetensors"]) for path in (before, made(result)))
-    moved = [name for name in old if name.startswith("backbone.") and not np.array_equal(old[name], new[name])]
-    assert any("conv" in name for name in moved)
+    assert not np.array_equal(old["backbone.blocks.0.0.weight"], new["backbone.blocks.0.0.weight"])
     scaled = old["head.weight"] / own.manifest(before).temperature
     assert np.allclose(new["head.weight"], scaled, rtol=1e-5)
+
+
+def test_a_table_is_read_as_the_model_reads_it(shop: Workshop) -> None:
+    """A column that the target lacks is missing in every row, one that the model does not know is nothing to it."""
+    source = domain(shop, shift=0, seed=0)
+    before = made(shop.run(LinearProbe(), source, base_model="tabular_mlp"))
+    rows, truth = blobs(shift=1.5, seed=1)
+    other = [{name: value for name, value in row.items() if name != "x5"} | {"new": 1.0} for row in rows]
+    kinds = [column for column in KINDS if column.name != "x5"] + columns(new="number")
+    target = table(shop.root, other, truth, kinds, classes=CLASSES)
+    result = adapt(shop, before, target, Shot(freeze="none", epochs=2), guard="off")
+    assert result.manifest is not None
+    assert result.manifest.prepare == own.manifest(before).prepare
+    assert result.manifest.parity.max_abs_difference <= result.manifest.parity.tolerance
+    assert asked(made(result), other).shape == (240, 3)
+    old, new = (load(members(path)["model.safetensors"]) for path in (before, made(result)))
+    assert any(name.startswith("backbone.") and not np.array_equal(old[name], new[name]) for name in old)
 
 
 @pytest.mark.parametrize(
