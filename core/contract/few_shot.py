@@ -18,6 +18,9 @@ class Initialisation(Record):
     inner_lr: float
     adapts: Literal["all", "head"] = Field(description="What the steps change: the whole network, or its head alone.")
     order: Literal[1, 2] = 1
+    body_steps: int | None = Field(
+        default=None, description="In how many of the steps, the last ones, the body moves; null: in all but the first."
+    )
     rates: bool = Field(default=False, description="Whether each weight has a rate of its own (Meta-SGD).")
     statistics: Literal["fixed", "support"] = Field(
         default="fixed", description="What batch norms go by: what they were trained with, or the few items themselves."

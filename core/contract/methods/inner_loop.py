@@ -32,4 +32,14 @@ class InnerLoop(MetaLearning):
     )
 
 
+class BodyLoop(InnerLoop):
+    """An inner loop that moves the whole network."""
+
+    body_steps: Annotated[int, Field(ge=1, le=1000)] | Auto = Field(
+        default="auto",
+        description="In how many of the steps, the last ones, the body moves as well; those before them move the head "
+        "alone, and cost next to nothing.",
+    )
+
+
 FirstOrder = Literal[1, 2]

@@ -4,10 +4,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from core.contract.methods.inner_loop import FirstOrder, InnerLoop
+from core.contract.methods.inner_loop import BodyLoop, FirstOrder
 
 
-class Maml(InnerLoop):
+class Maml(BodyLoop):
     """A start from which a few steps of gradient descent on a few items make a good classifier."""
 
     title: ClassVar[str] = "Model-agnostic meta-learning (MAML)"

@@ -2,10 +2,10 @@
 
 from typing import ClassVar, Literal
 
-from core.contract.methods.inner_loop import InnerLoop
+from core.contract.methods.inner_loop import BodyLoop
 
 
-class MetaSgd(InnerLoop):
+class MetaSgd(BodyLoop):
     """MAML that learns a rate for every weight, too."""
 
     title: ClassVar[str] = "Meta-SGD"

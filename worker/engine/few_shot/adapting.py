@@ -53,7 +53,14 @@ class Opened:
         start, rates = self.start, self.start.rates_by_name(known.truth.shape[1])
         with torch.no_grad():
             if self.how.adapts == "all":
-                found = descend(start.embed, start.body(), [known] * self.how.inner_steps, rates, order=1)
+                found = descend(
+                    start.embed,
+                    start.body(),
+                    [known] * self.how.inner_steps,
+                    rates,
+                    order=1,
+                    body_steps=self.how.body_steps,
+                )
             else:
                 z = start.embed(start.body(), known.inputs)
                 found = Adapted(start.body(), *descend_head(z, known.truth, self.how.inner_steps, rates))

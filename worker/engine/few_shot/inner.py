@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from core.contract.errors import JobError
 from core.contract.few_shot import Initialisation
-from core.contract.methods.inner_loop import InnerLoop
+from core.contract.methods.inner_loop import BodyLoop, InnerLoop
 from worker.engine.feeds import Floats
 from worker.engine.few_shot import class_heads, training
 from worker.engine.few_shot.embedder import Embedder
@@ -53,6 +53,8 @@ class Inner:
     steps: int
     test_steps: int
     lr: float
+    body: int | None = None
+    """In how many of the steps, the last ones, the body moves; None: in all but the first."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,9 @@ class InnerTraining:
         truth, inner = items_of(episodes[0, :, : self._shots]).truth, self.inner
         rate = inner.lr * for_ways(ways)
         layer = neck.weight, neck.bias
-        logits = descend_layer(layer, known, asked, truth, steps=inner.steps, rate=rate, order=self.how.order)
+        logits = descend_layer(
+            layer, known, asked, truth, steps=inner.steps, rate=rate, order=self.how.order, body_steps=inner.body
+        )
         return _losses(logits, ways)
 
     def of_heads(self, episodes: Tensor) -> Tensor:
@@ -205,7 +209,7 @@ class InnerTraining:
         start, items, body = self.start, items_of(known), self.start.body()
         rates = start.rates_by_name(len(known))
         if self.how.adapts == "all":
-            found = descend(start.embed, body, [items] * steps, rates, order=self.how.order)
+            found = descend(start.embed, body, [items] * steps, rates, order=self.how.order, body_steps=self.inner.body)
             return logits_of(
                 start.asked(found.body, items.inputs, asked.flatten(0, 1)), found.weight, found.bias
             ), found
@@ -234,6 +238,7 @@ class InnerTraining:
             inner_lr=self.inner.lr,
             adapts=self.how.adapts,
             order=self.how.order,
+            body_steps=self.inner.body,
             rates=self.how.learns_rates,
             statistics="fixed" if self.start.layout is None else "support",
         )
@@ -259,6 +264,8 @@ def train(
 
     trained = training.train(task, make, usual)
     chosen = {"inner_steps": used[0].steps, "test_inner_steps": used[0].test_steps, "inner_lr": used[0].lr}
+    if isinstance(options, BodyLoop):
+        chosen["body_steps"] = max(used[0].steps, used[0].test_steps) - 1 if used[0].body is None else used[0].body
     return replace(trained, options=trained.options | chosen)
 
 
@@ -268,7 +275,10 @@ def settled(options: InnerLoop, usual: Inner) -> Inner:
     tested = usual.test_steps if options.inner_steps == "auto" else max(steps, usual.test_steps)
     if options.test_inner_steps != "auto":
         tested = options.test_inner_steps
-    return Inner(steps, tested, usual.lr if options.inner_lr == "auto" else options.inner_lr)
+    body = usual.body
+    if isinstance(options, BodyLoop) and options.body_steps != "auto":
+        body = options.body_steps
+    return Inner(steps, tested, usual.lr if options.inner_lr == "auto" else options.inner_lr, body)
 
 
 def items_of(known: Tensor) -> Items:

@@ -12,12 +12,12 @@ from worker.engine.few_shot.settling import Kind, Usual
 from worker.engine.task import Task, Trained
 
 USUAL: dict[Kind, Usual] = {
-    "scratch": Usual(ways=5, queries=5, tasks=8, steps=3000, lr=2e-3),
+    "scratch": Usual(ways=20, queries=5, tasks=1, steps=5000, lr=2e-3),
     "network": Usual(ways=5, queries=5, tasks=1, steps=300, lr=1e-4),
     "features": Usual(ways=5, queries=5, tasks=16, steps=1000, lr=1e-3),
 }
 INNER: dict[Kind, Inner] = {
-    "scratch": Inner(steps=2, test_steps=3, lr=0.4),
+    "scratch": Inner(steps=6, test_steps=6, lr=0.4, body=1),
     "network": Inner(steps=3, test_steps=5, lr=0.01),
     "features": Inner(steps=3, test_steps=5, lr=0.1),
 }

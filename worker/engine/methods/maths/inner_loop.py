@@ -45,24 +45,34 @@ class Adapted:
     """Mean cross-entropy of the known items before the last step."""
 
 
-def descend(embed: Embed, body: Params, steps: Sequence[Items], rates: Rates, *, order: Literal[1, 2] = 2) -> Adapted:
+def descend(
+    embed: Embed,
+    body: Params,
+    steps: Sequence[Items],
+    rates: Rates,
+    *,
+    order: Literal[1, 2] = 2,
+    body_steps: int | None = None,
+) -> Adapted:
     """One step on each of `steps`, body and head together (Finn, Abbeel, Levine: MAML, ICML 2017).
 
-    Order 2 can be differentiated by the body and by the rates, through every step; order 1 takes slopes as constants.
+    With `body_steps` the body moves in so many last ones only. Order 2 can be differentiated by the body and by the
+    rates, through every step; order 1 takes slopes as constants.
     """
+    still = head_steps(len(steps), body_steps)
     now, weight, bias = body, torch.zeros(()), torch.zeros(())
     z, pull, loss = torch.zeros(()), _unmoved, torch.zeros(())
     for number, items in enumerate(steps):
         given = now if order == 2 else {name: value.detach() for name, value in now.items()}
-        if number != 1 or items is not steps[0]:  # after the first step the body is where it was
-            if len(steps) > 1:
+        if not 0 < number <= still or items is not steps[number - 1]:  # so long the body is where it was
+            if len(steps) > still:
                 z, pull = torch.func.vjp(_of(embed, items.inputs), given)[:2]
             else:
                 z = embed(given, items.inputs)
         if number == 0:
             weight, bias = z.new_zeros(items.truth.shape[1], z.shape[1]), z.new_zeros(items.truth.shape[1])
         loss, error = _error(z, items.truth, weight, bias)
-        slopes = pull(error @ weight)[0] if number else {}
+        slopes = pull(error @ weight)[0] if number >= still else {}
         now, weight, bias = (
             {name: value - rates[name] * slopes[name] if slopes else value for name, value in now.items()},
             weight - rates[WEIGHT] * (error.T @ z),
@@ -73,8 +83,21 @@ def descend(embed: Embed, body: Params, steps: Sequence[Items], rates: Rates, *,
     return Adapted(now, weight, bias, loss)
 
 
+def head_steps(steps: int, body_steps: int | None) -> int:
+    """How many of the first steps move the head alone: in the first one there is no other way."""
+    return 1 if body_steps is None else max(1, steps - body_steps)
+
+
 def descend_layer(
-    layer: Linear, known: Tensor, asked: Tensor, truth: Tensor, *, steps: int, rate: float, order: Literal[1, 2] = 2
+    layer: Linear,
+    known: Tensor,
+    asked: Tensor,
+    truth: Tensor,
+    *,
+    steps: int,
+    rate: float,
+    order: Literal[1, 2] = 2,
+    body_steps: int | None = None,
 ) -> Tensor:
     """Logits (T, m, W) of items asked about (T, m, D) after steps of `descend` whose body is one linear layer.
 
@@ -90,7 +113,7 @@ def descend_layer(
         if order == 1:
             error, slope, rows = error.detach(), slope.detach(), rows.detach()
         weight, bias = weight - rate * rows, bias - rate * error.sum(dim=-2)
-        if step:
+        if step >= head_steps(steps, body_steps):
             z, said = z - rate * (near @ slope), said - rate * (far @ slope)
     return logits_of(said, weight, bias)
 
