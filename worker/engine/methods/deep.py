@@ -74,6 +74,8 @@ def _top(task: Task, world: World, options: Settled) -> Top:
     if found is None:
         return world.neck(options.bottleneck, task.data.outputs)
     assert task.parent is not None
+    if world.backbone is not None:
+        move(world.backbone.module, task.device)  # it embeds the target, for the layer to be made to its measure
     return Adapter.of(own_head(task.parent, found), world.embed().target, task.rng())
 
 
