@@ -198,6 +198,7 @@ def test_the_page_of_a_report_without_figures_says_so() -> None:
     assert "new photos" in page
     assert "Trained on" not in page
     assert "Measured on" not in page
+    assert "Intervals are" not in page
 
 
 def test_a_database_that_is_older_keeps_its_jobs_and_their_events(store: Store) -> None:
