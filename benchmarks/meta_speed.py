@@ -23,8 +23,9 @@ from core.catalogue import find
 from core.contract.methods import Maml
 from worker.engine.backbones import small
 from worker.engine.few_shot.embedder import WIDTH, Embedder
-from worker.engine.few_shot.inner import How, Inner, InnerTraining
+from worker.engine.few_shot.inner import InnerTraining
 from worker.engine.few_shot.settling import Kind
+from worker.engine.few_shot.start import How, Inner
 from worker.engine.loop import Batch
 from worker.engine.methods.maml import INNER
 

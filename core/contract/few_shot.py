@@ -21,6 +21,7 @@ class Initialisation(Record):
     body_steps: int | None = Field(
         default=None, description="In how many of the steps, the last ones, the body moves; null: in all but the first."
     )
+    body_lr: float | None = Field(default=None, description="The body's rate in them; null: the head's.")
     rates: bool = Field(default=False, description="Whether each weight has a rate of its own (Meta-SGD).")
     statistics: Literal["fixed", "support"] = Field(
         default="fixed", description="What batch norms go by: what they were trained with, or the few items themselves."

@@ -15,7 +15,8 @@ from tests.engine.jobs import TINY, Workshop
 from tests.engine.test_few_shot import shapes
 from worker.engine.few_shot.embedder import Embedder
 from worker.engine.few_shot.episode_norm import inside, install, keep_statistics
-from worker.engine.few_shot.inner import How, Inner, InnerTraining, items_of, settled
+from worker.engine.few_shot.inner import InnerTraining, items_of, settled
+from worker.engine.few_shot.start import How, Inner
 from worker.engine.few_shot.together import in_turn
 from worker.engine.loop import Batch
 from worker.engine.methods.maths.inner_loop import BIAS, WEIGHT, Items, descend
@@ -126,12 +127,13 @@ def test_all_at_once_is_as_in_turn(how: str) -> None:
     torch.testing.assert_close(found[False], found[True])
 
 
+@pytest.mark.parametrize("inner", [INNER, Inner(4, 4, 0.3, body=1), Inner(4, 4, 0.3, body=2, body_lr=0.1)])
 @pytest.mark.parametrize("how", ["maml", "first"])
-def test_a_layer_needs_no_weights_for_each_episode(how: str) -> None:
+def test_a_layer_needs_no_weights_for_each_episode(how: str, inner: Inner) -> None:
     """What a service trains on cached features: the same slopes by inner products as by weights."""
     batch, found = episodes(), {}
     for vectorise in (False, True):
-        one = learner(how, vectorise=vectorise)
+        one = learner(how, vectorise=vectorise, inner=inner)
         torch.manual_seed(1)
         one.start.embedder.backbone, one.start.embedder.neck = None, nn.Linear(6, 4).double()
         value = one.loss(batch)["episodes"]

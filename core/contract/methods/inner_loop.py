@@ -40,6 +40,9 @@ class BodyLoop(InnerLoop):
         description="In how many of the steps, the last ones, the body moves as well; those before them move the head "
         "alone, and cost next to nothing.",
     )
+    body_lr: Annotated[float, Field(gt=0, le=100)] | Auto = Field(
+        default="auto", description="The body's own learning rate in them."
+    )
 
 
 FirstOrder = Literal[1, 2]

@@ -22,7 +22,8 @@ from worker.engine.backbones import Backbone, own
 from worker.engine.data import Items as DataItems
 from worker.engine.few_shot.embedder import Embedder, on_network
 from worker.engine.few_shot.episode_norm import keep_statistics
-from worker.engine.few_shot.inner import RATES, Start, check_finite
+from worker.engine.few_shot.inner import check_finite
+from worker.engine.few_shot.start import RATES, Inner, Start
 from worker.engine.few_shot.views import Pictures, Vectors
 from worker.engine.heads import Head
 from worker.engine.methods.maths.inner_loop import Adapted, Items, descend, descend_head, logits_of
@@ -91,7 +92,8 @@ def open_start(task: Task, bundle: Path, found: ModelManifest, how: Initialisati
         embedder, backbone = built.module, built.backbone
     else:
         embedder, backbone = Embedder(None, neck, neck.out_features).to(task.device), None
-    start = Start(embedder, how.inner_lr, learns_rates=how.rates, by_support=how.statistics == "support")
+    inner = Inner(how.inner_steps, how.inner_steps, how.inner_lr, how.body_steps, how.body_lr)
+    start = Start(embedder, inner, learns_rates=how.rates, by_support=how.statistics == "support")
     tensors = load(read_member(bundle, "model.safetensors")) if how.rates else {}
     with torch.no_grad():
         for name, rate in zip(start.names, start.rates, strict=True):

@@ -5,8 +5,7 @@ classes can be adapted to (see `maths.inner_loop`). Served are class means of th
 them for `adapt_few_shot`.
 """
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,21 +18,17 @@ from core.contract.few_shot import Initialisation
 from core.contract.methods.inner_loop import BodyLoop, InnerLoop
 from worker.engine.feeds import Floats
 from worker.engine.few_shot import class_heads, training
-from worker.engine.few_shot.embedder import Embedder
-from worker.engine.few_shot.episode_norm import Layout, inside, install
+from worker.engine.few_shot.episode_norm import Layout
 from worker.engine.few_shot.learner import Known
 from worker.engine.few_shot.learnt import Answer, Views
 from worker.engine.few_shot.settling import Kind, Usual
+from worker.engine.few_shot.start import RATES, How, Inner, Start, for_ways
 from worker.engine.few_shot.together import Together
 from worker.engine.few_shot.training import Setting
 from worker.engine.loop import Batch
 from worker.engine.methods.maths.inner_loop import (
-    BIAS,
-    WEIGHT,
     Adapted,
     Items,
-    Params,
-    Rates,
     descend,
     descend_head,
     descend_layer,
@@ -41,79 +36,6 @@ from worker.engine.methods.maths.inner_loop import (
 )
 from worker.engine.stages import array
 from worker.engine.task import Task, Trained
-
-WAYS = 5  # classes that an inner learning rate is said for
-RATES = "few_shot.rates."  # names of rates in the model's file: this, and the parameter's
-
-
-@dataclass(frozen=True)
-class Inner:
-    """The steps of a method where nothing is said."""
-
-    steps: int
-    test_steps: int
-    lr: float
-    body: int | None = None
-    """In how many of the steps, the last ones, the body moves; None: in all but the first."""
-
-
-@dataclass(frozen=True)
-class How:
-    """What one method does otherwise than another."""
-
-    name: str
-    adapts: Literal["all", "head"] = "all"
-    order: Literal[1, 2] = 2
-    learns_rates: bool = False
-
-
-class Start(nn.Module):
-    """What is learnt: the embedder, and a rate for each weight where a method learns them."""
-
-    def __init__(self, embedder: Embedder, lr: float, *, learns_rates: bool = False, by_support: bool = False) -> None:
-        """`by_support` has batch norms go by an episode's known items, and not by what they were trained with."""
-        super().__init__()
-        self.embedder, self._lr = embedder, lr
-        self.layout = install(embedder) if by_support else None
-        shapes = {name: part.shape for name, part in self.body().items()}
-        shapes |= {WEIGHT: torch.Size([embedder.width]), BIAS: torch.Size([1])}
-        self.names = list(shapes) if learns_rates else []
-        self.rates = nn.ParameterList(torch.full(shapes[name], lr) for name in self.names)
-
-    def body(self) -> Params:
-        """The embedder's parameters that are trained, by name."""
-        return {name: part for name, part in self.embedder.named_parameters() if part.requires_grad}
-
-    def rates_by_name(self, ways: int) -> Rates:
-        """Of every parameter, with so many classes."""
-        if self.names:
-            return {name: rate * for_ways(ways) for name, rate in zip(self.names, self.rates, strict=True)}
-        return dict.fromkeys([*self.body(), WEIGHT, BIAS], self._lr * for_ways(ways))
-
-    def embed(self, body: Params, items: Tensor, known: int | None = None, episodes: int = 1) -> Tensor:
-        """Embeddings (n, K) of items (n, …) by those parameters; the first `known` of an episode are known."""
-        if self.layout is None:
-            return _call(self.embedder, body, items)
-        with inside(self.layout, len(items) if known is None else known, episodes):
-            return _call(self.embedder, body, items)
-
-    def asked(self, body: Params, known: Tensor, asked: Tensor) -> Tensor:
-        """Embeddings (m, K) of items (m, …) asked about, beside known ones (n, …)."""
-        if self.layout is None:
-            return self.embed(body, asked)
-        return self.embed(body, torch.cat([known, asked]), len(known))[len(known) :]
-
-
-def for_ways(ways: int) -> float:
-    """What a rate is multiplied by: the loss is a mean over the classes, which pulls at each the less the more there
-    are. Rates are those for `WAYS`.
-    """
-    return ways / WAYS
-
-
-def _call(module: nn.Module, body: Params, items: Tensor) -> Tensor:
-    found: Tensor = torch.func.functional_call(module, body, (items,))
-    return found
 
 
 class InnerTraining:
@@ -123,7 +45,7 @@ class InnerTraining:
         options = setting.task.options
         assert isinstance(options, InnerLoop)
         by_support = setting.kind == "scratch"
-        start = Start(setting.built.module, inner.lr, learns_rates=how.learns_rates, by_support=by_support)
+        start = Start(setting.built.module, inner, learns_rates=how.learns_rates, by_support=by_support)
         self.start = start.to(setting.task.device)
         self.backbone, self.inner, self.how = setting.built.backbone, inner, how
         self._shots = setting.options.train_shots
@@ -178,10 +100,10 @@ class InnerTraining:
         assert neck is not None
         known, asked = episodes[:, :, : self._shots].flatten(1, 2), episodes[:, :, self._shots :].flatten(1, 2)
         truth, inner = items_of(episodes[0, :, : self._shots]).truth, self.inner
-        rate = inner.lr * for_ways(ways)
+        rates = inner.lr * for_ways(ways), inner.of_body * for_ways(ways)
         layer = neck.weight, neck.bias
         logits = descend_layer(
-            layer, known, asked, truth, steps=inner.steps, rate=rate, order=self.how.order, body_steps=inner.body
+            layer, known, asked, truth, steps=inner.steps, rates=rates, order=self.how.order, body_steps=inner.body
         )
         return _losses(logits, ways)
 
@@ -239,6 +161,7 @@ class InnerTraining:
             adapts=self.how.adapts,
             order=self.how.order,
             body_steps=self.inner.body,
+            body_lr=self.inner.body_lr,
             rates=self.how.learns_rates,
             statistics="fixed" if self.start.layout is None else "support",
         )
@@ -265,6 +188,7 @@ def train(
     trained = training.train(task, make, usual)
     chosen = {"inner_steps": used[0].steps, "test_inner_steps": used[0].test_steps, "inner_lr": used[0].lr}
     if isinstance(options, BodyLoop):
+        chosen["body_lr"] = used[0].of_body
         chosen["body_steps"] = max(used[0].steps, used[0].test_steps) - 1 if used[0].body is None else used[0].body
     return replace(trained, options=trained.options | chosen)
 
@@ -275,10 +199,13 @@ def settled(options: InnerLoop, usual: Inner) -> Inner:
     tested = usual.test_steps if options.inner_steps == "auto" else max(steps, usual.test_steps)
     if options.test_inner_steps != "auto":
         tested = options.test_inner_steps
-    body = usual.body
-    if isinstance(options, BodyLoop) and options.body_steps != "auto":
-        body = options.body_steps
-    return Inner(steps, tested, usual.lr if options.inner_lr == "auto" else options.inner_lr, body)
+    lr, body, body_lr = usual.lr, usual.body, usual.body_lr
+    if options.inner_lr != "auto":
+        lr, body_lr = options.inner_lr, None
+    if isinstance(options, BodyLoop):
+        body = body if options.body_steps == "auto" else options.body_steps
+        body_lr = body_lr if options.body_lr == "auto" else options.body_lr
+    return Inner(steps, tested, lr, body, body_lr)
 
 
 def items_of(known: Tensor) -> Items:

@@ -4,8 +4,9 @@ Raghu, Raghu, Bengio, Vinyals: Rapid Learning or Feature Reuse? Towards Understa
 2020. Embeddings (T, W (S + Q), K) of a step's episodes are made at once; the head's steps are matrix products.
 """
 
-from worker.engine.few_shot.inner import How, Inner, train
+from worker.engine.few_shot.inner import train
 from worker.engine.few_shot.settling import Kind, Usual
+from worker.engine.few_shot.start import How, Inner
 from worker.engine.task import Task, Trained
 
 USUAL: dict[Kind, Usual] = {

@@ -7,8 +7,9 @@ moves it alone.
 """
 
 from core.contract.methods import Maml as Options
-from worker.engine.few_shot.inner import How, Inner, train
+from worker.engine.few_shot.inner import train
 from worker.engine.few_shot.settling import Kind, Usual
+from worker.engine.few_shot.start import How, Inner
 from worker.engine.task import Task, Trained
 
 USUAL: dict[Kind, Usual] = {
@@ -17,7 +18,7 @@ USUAL: dict[Kind, Usual] = {
     "features": Usual(ways=5, queries=5, tasks=16, steps=1000, lr=1e-3),
 }
 INNER: dict[Kind, Inner] = {
-    "scratch": Inner(steps=6, test_steps=6, lr=0.4, body=1),
+    "scratch": Inner(steps=6, test_steps=6, lr=0.4, body=1, body_lr=0.02),
     "network": Inner(steps=3, test_steps=5, lr=0.01),
     "features": Inner(steps=3, test_steps=5, lr=0.1),
 }

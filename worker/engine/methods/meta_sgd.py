@@ -4,8 +4,9 @@ Li, Zhou, Chen, Li: Meta-SGD: Learning to Learn Quickly for Few-Shot Learning. a
 parameter of the body, and one for each of the head's inputs (K,), which all classes share.
 """
 
-from worker.engine.few_shot.inner import How, Inner, train
+from worker.engine.few_shot.inner import train
 from worker.engine.few_shot.settling import Kind, Usual
+from worker.engine.few_shot.start import How, Inner
 from worker.engine.task import Task, Trained
 
 USUAL: dict[Kind, Usual] = {

@@ -8,8 +8,9 @@ parts should agree which is learnt. The loop's optimiser is given start - mean o
 import torch
 from torch import Tensor
 
-from worker.engine.few_shot.inner import How, Inner, InnerTraining, check_finite, items_of, train
+from worker.engine.few_shot.inner import InnerTraining, check_finite, items_of, train
 from worker.engine.few_shot.settling import Kind, Usual
+from worker.engine.few_shot.start import How, Inner
 from worker.engine.loop import Batch
 from worker.engine.methods.maths.inner_loop import Items, descend
 from worker.engine.task import Task, Trained

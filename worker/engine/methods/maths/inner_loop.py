@@ -95,15 +95,18 @@ def descend_layer(
     truth: Tensor,
     *,
     steps: int,
-    rate: float,
+    rates: tuple[float, float],
     order: Literal[1, 2] = 2,
     body_steps: int | None = None,
 ) -> Tensor:
     """Logits (T, m, W) of items asked about (T, m, D) after steps of `descend` whose body is one linear layer.
 
+    `rates` are the head's and the layer's.
+
     A step takes `slope.T @ known` from the layer's weights, so that what it makes of any items changes by their inner
     products with the known ones (T, n, D), times the slopes (T, n, K): no episode needs weights of its own.
     """
+    rate, layer_rate = rates
     z, said = linear(known, *layer), linear(asked, *layer)
     near, far = 1 + known @ known.mT, 1 + asked @ known.mT  # the bias is a weight on a figure that is 1
     weight, bias = z.new_zeros(len(z), truth.shape[-1], z.shape[-1]), z.new_zeros(len(z), truth.shape[-1])
@@ -114,7 +117,7 @@ def descend_layer(
             error, slope, rows = error.detach(), slope.detach(), rows.detach()
         weight, bias = weight - rate * rows, bias - rate * error.sum(dim=-2)
         if step >= head_steps(steps, body_steps):
-            z, said = z - rate * (near @ slope), said - rate * (far @ slope)
+            z, said = z - layer_rate * (near @ slope), said - layer_rate * (far @ slope)
     return logits_of(said, weight, bias)
 
 
