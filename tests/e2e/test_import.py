@@ -30,7 +30,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 def test_a_model_goes_to_another_service_and_answers_the_same(client: Graft, other: Service, tmp_path: Path) -> None:
     data = client.datasets.wait(client.datasets.upload(digits_zip(limit=200)), timeout=120)
-    job = client.jobs.wait(client.jobs.create(data, method="linear_probe"), timeout=280)
+    job = client.jobs.wait(client.jobs.create(data, method="linear_probe", base_model="conv4"), timeout=280)
     bundle = client.models.download(str(job.model_id), tmp_path)
     images = [image_bytes(i, label=i % 4) for i in range(6)]
     here = client.models.predict(str(job.model_id), images, top_k=10)

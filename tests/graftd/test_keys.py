@@ -86,6 +86,7 @@ def test_the_life_of_a_tenant(graftd: Run) -> None:
     assert graftd("tenants", "set", "blue", "--quota-bytes", "many").returncode == 2
 
 
+@pytest.mark.parametrize("environment", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 def test_nobody_listens_to_the_world_without_a_key(graftd: Run, host: str) -> None:
     assert graftd("migrate").returncode == 0

@@ -23,7 +23,7 @@ from worker import wakeups
 from worker.garbage import Collector
 from worker.wakeups import Waker, make_app
 
-SHORT_JOBS = int(os.environ.get("GRAFT_TEST_SHORT_JOBS", "60"))
+SHORT_JOBS = int(os.environ.get("GRAFT_TEST_SHORT_JOBS", "25"))
 
 
 def waker(place: Place) -> Waker:
