@@ -71,6 +71,18 @@ def office(data: Path, domain: str) -> Upload:
     )
 
 
+def photos(data: Path) -> Upload:
+    """All of both: the ten classes of Office-Caltech10, of its four domains together, and ants and bees."""
+    files = {}
+    for part in ("train", "val"):
+        files |= dict(_images(data / "hymenoptera" / f"{part}.zip"))
+    for domain in DOMAINS:
+        for name, image in _images(data / "office_caltech10" / f"{domain}.zip"):
+            label, file = name.split("/")
+            files[f"{label}/{domain}_{file}"] = image
+    return Upload("photos", "image", ".zip", _held_out(files))
+
+
 def digits(data: Path, count: int) -> Upload:
     """The first `count` training digits of MNIST, a fifth of each class held out."""
     pixels, labels = mnist(data, "train")
