@@ -30,7 +30,7 @@ from worker.engine.adaptation.validators import Ints, predicted
 SURE = 0.9
 """How probable audit labels must make it that the adapted classifier is the better, to overrule the checks."""
 _ALONE = 0.9
-"""How much of its confidence is left where a classifier is accepted without source items: three in four such help."""
+"""How much of its confidence is left where a classifier is accepted without source items: four in five of them help."""
 
 
 @dataclass(frozen=True)
