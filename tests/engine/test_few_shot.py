@@ -24,6 +24,7 @@ from worker.engine.few_shot.episodes import Pool, draw, feasible
 from worker.engine.few_shot.views import Embedded, Pictures, Vectors
 from worker.engine.methods.maths import transductive
 from worker.engine.methods.maths.episodes import prototypes, ridge_scores, squared_distances
+from worker.engine.recipes import warp
 from worker.engine.stages import Unit
 
 SMALL = {"ways": [3], "shots": [1, 2], "queries": 3, "episodes": 20}
@@ -364,3 +365,17 @@ def test_too_few_classes_fail_before_anything_is_trained(workshop: Workshop) -> 
     with pytest.raises(JobError) as caught:
         workshop.run({"name": "simple_shot", "ways": [2], "shots": [50]}, source)
     assert caught.value.code == "too_few_items"
+
+
+def test_bends_move_strokes_a_little_and_smoothly() -> None:
+    rng = np.random.default_rng(1)
+    picture = torch.zeros(400, 3, 28, 28)
+    picture[:, :, :, 12:16] = 1.0
+    still = np.repeat(np.array([[[1, 0, 0], [0, 1, 0]]], dtype=np.float32), len(picture), axis=0)
+    np.testing.assert_allclose(warp.warp(picture, still), picture, atol=1e-5)
+    found = warp.warp(picture, still, warp.draw_bends(len(picture), rng))[:, 0]
+    place = (found * torch.arange(28.0)).sum(dim=2) / found.sum(dim=2)  # of the stroke, row by row
+    apart = place - 13.5
+    assert 0.5 < float(apart.std()) < 2.5
+    assert float((apart[:, 1:] - apart[:, :-1]).abs().max()) < 1.5
+    assert float(found.sum(dim=(1, 2)).mean()) == pytest.approx(4 * 28, rel=0.1)

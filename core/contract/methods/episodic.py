@@ -73,9 +73,9 @@ class MetaLearning(Episodic):
     weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(default=0.0, description="Decoupled weight decay.")
     augmentation: Literal["auto", "none", "affine"] = Field(
         default="auto",
-        description="`affine`: small turns, shifts and changes of size of images in training; with `rotations`, half "
-        "of the episodes are of pairs of classes laid over one another. `auto`: `affine` where the network is trained "
-        "on pictures of up to 64 pixels.",
+        description="`affine`: small turns, shifts, bends and changes of size of images in training; with "
+        "`rotations`, half of the episodes are of pairs of classes laid over one another. `auto`: `affine` where the "
+        "network is trained on pictures of up to 64 pixels.",
     )
     early_stop: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         default=10,

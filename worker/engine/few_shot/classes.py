@@ -13,7 +13,7 @@ from core.contract.methods.episodic import Episodic
 from worker.engine.datasets import listed
 from worker.engine.few_shot.episodes import QUARTERS
 
-TEST, VALIDATION = 0.25, 0.15  # shares of the classes
+TEST, VALIDATION = 0.25, 0.1  # shares of the classes
 _LEAST_GROUPS = 3
 _ROOM = 1.25  # times the share that whole groups may take
 _SALT = "classes:1:"  # changes when the division is to be another

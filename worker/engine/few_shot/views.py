@@ -26,7 +26,7 @@ class Pictures:
     """Pictures (n, 3, S, S) on the job's device."""
 
     def __init__(self, items: Items, config: ImagePrepare, device: torch.device, *, augment: bool) -> None:
-        """With `augment` they are turned, shifted and resized a little where a generator is given."""
+        """With `augment` they are turned, shifted, bent and resized a little where a generator is given."""
         self._cache = ImageCache(items, config, share=0.3)
         self._config, self._device, self._augment = config, device, augment
         self._all: NDArray[np.uint8] | None = None
@@ -58,7 +58,10 @@ class Pictures:
         return inputs
 
     def _moved(self, inputs: Tensor, rng: np.random.Generator | None) -> Tensor:
-        return warp.warp(inputs, warp.draw(len(inputs), rng)) if rng is not None and self._augment else inputs
+        if rng is None or not self._augment:
+            return inputs
+        maps = warp.draw(len(inputs), rng)
+        return warp.warp(inputs, maps, warp.draw_bends(len(inputs), rng))
 
     def _pixels(self, rows: Ints) -> NDArray[np.uint8]:
         if not self._fits:
