@@ -28,9 +28,9 @@ from worker.engine.feeds import embed_all
 from worker.engine.feeds import source as source_of
 from worker.engine.frozen import FrozenFeatures
 from worker.engine.loading import workers
-from worker.engine.methods import METHODS
 from worker.engine.methods.domain_feeds import repeated
 from worker.engine.methods.domain_score import unlabelled_loss
+from worker.engine.methods.registry import METHODS
 from worker.engine.recipes.warp import draw, warp
 from worker.engine.steps import Steps, Wishes
 from worker.engine.tables import fit_table

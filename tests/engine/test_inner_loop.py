@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import worker.engine.methods  # noqa: F401 - first, for it imports what is below
 from core.contract.errors import JobError
 from core.contract.methods import METHODS
 from tests.engine.jobs import TINY, Workshop

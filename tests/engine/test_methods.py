@@ -1,7 +1,7 @@
 """The engine's registry is whole."""
 
 from core.contract.methods import METHODS as MENU
-from worker.engine.methods import METHODS
+from worker.engine.methods.registry import METHODS
 
 
 def test_every_method_of_the_menu_is_built():

@@ -14,7 +14,7 @@ from worker.engine.data import JobData
 from worker.engine.door import Inputs, Places, Result, Sink
 from worker.engine.exploration import Exploration
 from worker.engine.hypothesis import job_data
-from worker.engine.methods import METHODS
+from worker.engine.methods.registry import METHODS
 from worker.engine.records import finding
 from worker.engine.steps import Steps, Wishes
 from worker.engine.task import Finding

@@ -26,7 +26,7 @@ from worker.engine.explore import explore
 from worker.engine.few_shot import contest as episodes
 from worker.engine.frozen import FrozenFeatures
 from worker.engine.hypothesis import TOLD, job_data
-from worker.engine.methods import METHODS
+from worker.engine.methods.registry import METHODS
 from worker.engine.records import Finished, finding, report
 from worker.engine.steps import Steps, Wishes
 from worker.engine.tables import fit_table

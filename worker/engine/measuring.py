@@ -35,7 +35,8 @@ from worker.engine.frozen import FrozenFeatures
 from worker.engine.graph import backbone_graph, known_graph
 from worker.engine.hypothesis import job_data
 from worker.engine.job import open_job_base
-from worker.engine.methods import METHODS, fine_tune
+from worker.engine.methods import fine_tune
+from worker.engine.methods.registry import METHODS
 from worker.engine.steps import Wishes
 from worker.engine.task import Task
 
