@@ -135,18 +135,18 @@ def test_hostile_uploads_are_rejected_and_leave_nothing(sqlite_place: Place, tmp
     assert not canary.exists()
 
 
-def test_a_lost_child_is_tried_again_and_not_for_ever(place: Place) -> None:
-    import_id = upload(place, b"x")
-    dying = importer(place, work=die)
-    for _ in range(place.settings.max_attempts - 1):
+def test_a_lost_child_is_tried_again_and_not_for_ever(sqlite_place: Place) -> None:
+    import_id = upload(sqlite_place, b"x")
+    dying = importer(sqlite_place, work=die)
+    for _ in range(sqlite_place.settings.max_attempts - 1):
         assert dying.run_next("me")
-        assert found(place, import_id).state == "validating"
+        assert found(sqlite_place, import_id).state == "validating"
     assert dying.run_next("me")
-    done = found(place, import_id)
+    done = found(sqlite_place, import_id)
     assert done.state == "rejected"
     assert done.error is not None
     assert done.error.code == "worker_killed"
-    assert blobs(place) == set()
+    assert blobs(sqlite_place) == set()
     assert not dying.run_next("me")
 
 

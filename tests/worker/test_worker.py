@@ -239,21 +239,21 @@ def counted(place: Place, job_id: str) -> list[int]:
     return [int(word) for word in diary.read_text().split()] if diary.exists() else []
 
 
-def test_sigterm_loses_no_step_and_a_second_one_does_not_cut_it_short(braced: Place) -> None:
-    worker = braced.worker()
-    job_id = braced.submit("count", n=40, pause=0.1)
-    braced.until(lambda: len(counted(braced, job_id)) > 5)
+def test_sigterm_loses_no_step_and_a_second_one_does_not_cut_it_short(sqlite_braced: Place) -> None:
+    worker = sqlite_braced.worker()
+    job_id = sqlite_braced.submit("count", n=40, pause=0.1)
+    sqlite_braced.until(lambda: len(counted(sqlite_braced, job_id)) > 5)
     worker.terminate()
     worker.terminate()
     assert worker.wait(15) == 0
-    job = braced.job(job_id)
+    job = sqlite_braced.job(job_id)
     assert (job.state, job.lost) == ("queued", 0)
-    assert braced.leftovers() == []
-    braced.worker()
-    (job,) = braced.until_done(job_id)
+    assert sqlite_braced.leftovers() == []
+    sqlite_braced.worker()
+    (job,) = sqlite_braced.until_done(job_id)
     assert (job.state, job.attempt, job.lost) == ("succeeded", 2, 0)
-    assert counted(braced, job_id) == list(range(1, 41))
-    begun = [data for kind, data in braced.events(job_id) if kind == "state" and data["state"] == "running"]
+    assert counted(sqlite_braced, job_id) == list(range(1, 41))
+    begun = [data for kind, data in sqlite_braced.events(job_id) if kind == "state" and data["state"] == "running"]
     assert "resumed_from" in begun[1]
 
 
