@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-import worker.engine.methods  # noqa: F401 - first, for it imports what is below
 from benchmarks.common import Table, parser
 from core.catalogue import find
 from core.contract.methods import Maml

@@ -16,7 +16,7 @@ from worker.engine.methods.maths.inner_loop import Items, descend
 from worker.engine.task import Task, Trained
 
 USUAL: dict[Kind, Usual] = {
-    "scratch": Usual(ways=5, shots=5, queries=5, tasks=5, steps=5000, lr=2e-3),
+    "scratch": Usual(ways=5, shots=5, queries=5, tasks=5, steps=2000, lr=2e-3),
     "network": Usual(ways=5, shots=5, queries=5, tasks=1, steps=300, lr=1e-4),
     "features": Usual(ways=5, shots=5, queries=5, tasks=16, steps=1000, lr=1e-3),
 }
