@@ -24,7 +24,7 @@ from worker.engine.stages import Stage, Unit
 from worker.engine.task import Task, Trained
 
 USUAL: dict[Kind, Usual] = {
-    "scratch": Usual(ways=30, queries=5, tasks=1, steps=8000, lr=2e-3),
+    "scratch": Usual(ways=30, queries=5, tasks=1, steps=10000, lr=2e-3),
     "network": Usual(ways=5, queries=5, tasks=1, steps=300, lr=1e-4),
     "features": Usual(ways=20, queries=5, tasks=4, steps=1000, lr=1e-3),
 }

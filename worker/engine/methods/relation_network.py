@@ -21,7 +21,7 @@ from worker.engine.methods.maths.episodes import prototypes
 from worker.engine.task import Task, Trained
 
 USUAL: dict[Kind, Usual] = {
-    "scratch": Usual(ways=20, queries=5, tasks=1, steps=8000, lr=2e-3),
+    "scratch": Usual(ways=20, queries=5, tasks=1, steps=10000, lr=2e-3),
     "network": Usual(ways=5, queries=5, tasks=1, steps=300, lr=1e-4),
     "features": Usual(ways=20, queries=5, tasks=4, steps=1500, lr=1e-3),
 }
