@@ -141,7 +141,7 @@ def test_watchers_that_vanish_or_sleep_leak_nothing(server: str, store: Store, f
     before = psutil.Process().memory_info().rss
     for number in range(20):  # nobody reads
         tell(store, fence, *(f"{number} {'x' * 1000}" for _ in range(50)))
-    assert httpx2.get(f"{server}/healthz").status_code == 200
+    assert httpx2.get(f"{server}/healthz", timeout=60).status_code == 200
     for one in sockets:
         one.close()
     wait_for(server, 0)
@@ -151,7 +151,7 @@ def test_watchers_that_vanish_or_sleep_leak_nothing(server: str, store: Store, f
 def wait_for(server: str, streams: int) -> None:
     """Until the service says that so many streams are open."""
     deadline = time.monotonic() + 60
-    while f"graft_event_streams {streams}.0" not in httpx2.get(f"{server}/metrics").text:
+    while f"graft_event_streams {streams}.0" not in httpx2.get(f"{server}/metrics", timeout=60).text:
         assert time.monotonic() < deadline
         time.sleep(0.02)
 

@@ -179,9 +179,12 @@ def test_a_hanging_receiver_holds_up_nobody_else(store: Store, settings: Setting
         deliverer = Deliverer(store, settings, quitting.is_set, seconds=30)
         thread = threading.Thread(target=deliverer.run_due)
         thread.start()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 25  # less than the 30 seconds that a receiver is waited for
         while not quick.got:
             assert time.monotonic() < deadline, "the quick one had to wait"
+            time.sleep(0.02)
+        while len(hanging.got) < 2:
+            assert time.monotonic() < deadline
             time.sleep(0.02)
         assert len(hanging.got) == 2
         assert delivery(store, stuck[0]).state == "pending"

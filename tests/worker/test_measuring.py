@@ -70,7 +70,7 @@ def test_a_measurement_says_what_a_job_then_takes(sqlite_place: Place, spec: Job
     assert after.device.name.startswith("cpu: ")
     assert after.device.memory_bytes
     assert after.work.graph_cached
-    assert after.estimate.seconds.high / after.estimate.seconds.low < 20
+    assert after.estimate.seconds.high / after.estimate.seconds.low < 60  # beside other tests steps take unequally long
     assert place.leftovers() == []
     job = ran(place, spec, "job_" + "0" * 26)
     assert job.error is None
