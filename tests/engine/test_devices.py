@@ -7,6 +7,7 @@ import torch
 
 from core.contract.errors import JobError
 from worker.engine import devices
+from worker.engine.methods.network import mixed
 
 
 def test_auto_takes_a_gpu_if_there_is_one() -> None:
@@ -40,3 +41,14 @@ def test_the_books_name_machine_and_libraries() -> None:
     assert found["python"] == platform.python_version()
     assert found["torch"] == torch.__version__.partition("+")[0] or found["torch"] == torch.__version__
     assert {"onnx", "onnxruntime", "timm", "safetensors"} <= found.keys()
+
+
+@pytest.mark.parametrize(
+    ("able", "wanted", "expected"),
+    [({"avx512_bf16": True}, True, torch.bfloat16), ({"avx512_bf16": True}, False, None), ({"avx2": True}, True, None)],
+)
+def test_a_cpu_mixes_precision_where_it_multiplies_bfloat16(
+    able: dict[str, bool], wanted: bool, expected: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert mixed(torch.device("cpu"), on_cpu=wanted) == expected

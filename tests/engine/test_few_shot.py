@@ -1,6 +1,7 @@
 """Learning from a few items: classes divided once and for all, episodes, heads that know classes by items, jobs."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from core.bundle import read_member
 from core.contract.errors import JobError
-from core.contract.methods import SimpleShot
+from core.contract.methods import PrototypicalNetwork, SimpleShot
 from core.contract.prepare import ImagePrepare
 from tests.builders import encode, make_zip
 from tests.engine.jobs import TINY, Workshop
@@ -21,6 +22,9 @@ from worker.engine.door import Inputs
 from worker.engine.few_shot import class_heads
 from worker.engine.few_shot.classes import divide
 from worker.engine.few_shot.episodes import Pool, draw, feasible
+from worker.engine.few_shot.material import Material
+from worker.engine.few_shot.material import Test as EpisodeKind
+from worker.engine.few_shot.training import _validation
 from worker.engine.few_shot.views import Embedded, Pictures, Vectors
 from worker.engine.methods.maths import transductive
 from worker.engine.methods.maths.episodes import prototypes, ridge_scores, squared_distances
@@ -303,7 +307,40 @@ def test_turned_pictures_are_classes_of_their_own(workshop: Workshop) -> None:
     found = workshop.run(method, workshop.data(shapes()), base_model="conv4", baselines="none")
     assert found.report.episodes is not None
     assert found.report.episodes.test_classes == 12
+    assert any("each in four turns and mirrored" in note for note in found.report.notes)
     assert found.report.judgement is None
+
+
+def test_mirror_images_are_classes_to_train_on_alone(workshop: Workshop) -> None:
+    data = read(Inputs("job", "mdl", workshop.data(shapes())))
+    material = Material.of(data, PrototypicalNetwork(rotations=True), trains=True)
+    plain, more = (material.pool(material.split.train, "training", mirrored=mirrored) for mirrored in (False, True))
+    assert (plain.classes, more.classes) == (4 * len(material.split.train), 8 * len(material.split.train))
+    assert set(material.test_pool.turns) == set(plain.turns) == set(range(4))
+
+
+def test_how_sure_it_is_chooses_no_state() -> None:
+    """Answers ten times as sure are the same to what chooses; worse ones are not."""
+    features = np.random.default_rng(1).normal(size=(40, 4)).astype(np.float32) + np.repeat(np.eye(4), 10, axis=0) * 2
+    views = Vectors(features.astype(np.float32)[:, None], torch.device("cpu"))
+    pool = Pool.of(np.repeat(np.arange(4), 10), [0, 1, 2, 3], turns=1, what="validation")
+    split = SimpleNamespace(validation=[0, 1, 2, 3])
+    material: Any = SimpleNamespace(pool=lambda _classes, _what: pool, split=split, tests=[EpisodeKind(3, 1, 5)])
+    task: Any = SimpleNamespace(seed=0, device=torch.device("cpu"), wishes=SimpleNamespace(check=lambda: None))
+
+    def found(scale: float, width: int = 4) -> Any:
+        def answer(known: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+            means = prototypes(known[None])[..., :width]
+            return -scale * squared_distances(asked.flatten(0, 1)[None, :, :width], means)[0]
+
+        validate = _validation(task, SimpleNamespace(measured=lambda seen: (answer, seen)), material, views)  # type: ignore[arg-type]
+        assert validate is not None
+        return validate()
+
+    plain, sure, worse = found(1.0), found(10.0), found(1.0, 1)
+    assert sure.loss == pytest.approx(plain.loss, rel=1e-2)
+    assert sure.score == plain.score > worse.score
+    assert worse.loss > plain.loss
 
 
 def test_pictures_are_turned_and_mirrored(workshop: Workshop) -> None:

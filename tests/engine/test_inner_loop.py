@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from core.contract.errors import JobError
+from core.contract.few_shot import Initialisation
 from core.contract.methods import METHODS
 from tests.engine.jobs import TINY, Workshop
 from tests.engine.test_few_shot import shapes
+from worker.engine.few_shot.adapting import Opened, with_steps
 from worker.engine.few_shot.embedder import Embedder
 from worker.engine.few_shot.episode_norm import inside, install, keep_statistics
 from worker.engine.few_shot.inner import InnerTraining, items_of, settled
@@ -277,6 +279,32 @@ def test_a_choice_of_steps_is_one_for_tests_too() -> None:
     assert settled(options(), Inner(2, 3, 0.4)) == Inner(2, 3, 0.4)
     assert settled(options(inner_steps=7, inner_lr=0.1), Inner(2, 3, 0.4)) == Inner(7, 7, 0.1)
     assert settled(options(test_inner_steps=9), Inner(2, 3, 0.4)).test_steps == 9
+
+
+def test_the_ratio_of_head_and_body_stays() -> None:
+    """A body that moves at the head's rate after a head that knows something learns nothing."""
+    options: Any = METHODS["maml"]
+    usual = Inner(6, 6, 0.4, body=1, body_lr=0.02)
+    assert settled(options(inner_lr=0.2), usual) == Inner(6, 6, 0.2, body=1, body_lr=pytest.approx(0.01))
+    assert settled(options(inner_lr=0.2, body_lr=0.3, body_steps=2), usual) == Inner(6, 6, 0.2, body=2, body_lr=0.3)
+    start = Initialisation(method="maml", inner_steps=6, inner_lr=0.4, adapts="all", body_steps=1, body_lr=0.02)
+    assert with_steps(start, None, 0.2).body_lr == pytest.approx(0.01)
+    assert with_steps(start, 3, None).body_lr == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("inner", [Inner(4, 4, 0.3), Inner(4, 4, 0.3, body=1, body_lr=0.1)])
+def test_a_job_adapts_as_the_training_did(inner: Inner) -> None:
+    one, known = learner("maml", inner=inner), episodes().inputs[0][0, :, :2]
+    start = Initialisation(
+        method="maml", inner_steps=4, inner_lr=0.3, adapts="all", body_steps=inner.body, body_lr=inner.body_lr
+    )
+    found = Opened(one.start, None, start).adapt(items_of(known))
+    with torch.no_grad():
+        _, expected = one._logits(known, known, 4)
+    torch.testing.assert_close(found.weight, expected.weight)
+    assert any(not torch.equal(value, one.start.body()[name]) for name, value in found.body.items())
+    for name, value in expected.body.items():
+        torch.testing.assert_close(found.body[name], value)
 
 
 def test_in_turn_stacks() -> None:

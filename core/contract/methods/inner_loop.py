@@ -41,7 +41,7 @@ class BodyLoop(InnerLoop):
         "alone, and cost next to nothing.",
     )
     body_lr: Annotated[float, Field(gt=0, le=100)] | Auto = Field(
-        default="auto", description="The body's own learning rate in them."
+        default="auto", description="The body's own learning rate in them; `auto` keeps its ratio to `inner_lr`."
     )
 
 

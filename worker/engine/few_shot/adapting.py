@@ -23,7 +23,7 @@ from worker.engine.data import Items as DataItems
 from worker.engine.few_shot.embedder import Embedder, on_network
 from worker.engine.few_shot.episode_norm import keep_statistics
 from worker.engine.few_shot.inner import check_finite
-from worker.engine.few_shot.start import RATES, Inner, Start
+from worker.engine.few_shot.start import RATES, Inner, Start, in_step
 from worker.engine.few_shot.views import Pictures, Vectors
 from worker.engine.heads import Head
 from worker.engine.methods.maths.inner_loop import Adapted, Items, descend, descend_head, logits_of
@@ -103,7 +103,9 @@ def open_start(task: Task, bundle: Path, found: ModelManifest, how: Initialisati
 
 def with_steps(how: Initialisation, steps: int | None, lr: float | None) -> Initialisation:
     """With other steps, where they are told."""
-    return how.model_copy(update={"inner_steps": steps or how.inner_steps, "inner_lr": lr or how.inner_lr})
+    lr = lr or how.inner_lr
+    told = {"inner_steps": steps or how.inner_steps, "inner_lr": lr, "body_lr": in_step(how.body_lr, how.inner_lr, lr)}
+    return how.model_copy(update=told)
 
 
 def _neck(head: Head | None) -> nn.Linear | None:

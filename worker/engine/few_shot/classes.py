@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from core.contract.errors import JobError
 from core.contract.methods.episodic import Episodic
 from worker.engine.datasets import listed
-from worker.engine.few_shot.episodes import QUARTERS
+from worker.engine.few_shot.episodes import turns_of
 
 TEST, VALIDATION = 0.25, 0.1  # shares of the classes
 _LEAST_GROUPS = 3
@@ -50,7 +50,7 @@ def divide(names: list[str], options: Episodic, *, elsewhere: bool, trains: bool
 
 def _least(options: Episodic) -> int:
     """Classes that the smallest episode needs; each turn of one is another."""
-    return -(-min(options.ways) // (QUARTERS if options.rotations else 1))
+    return -(-min(options.ways) // turns_of(options))
 
 
 def _named(names: list[str], options: Episodic, *, elsewhere: bool) -> list[int]:

@@ -20,6 +20,7 @@ from worker.engine.contest import Contest, Ground, pretrained, serving
 from worker.engine.few_shot import words
 from worker.engine.few_shot.baselines import LOGISTIC, SIMPLE_SHOT, TUNING, Logistic, PlainTuning, SimpleShot
 from worker.engine.few_shot.embedder import on_network
+from worker.engine.few_shot.episodes import turns_of
 from worker.engine.few_shot.learnt import Learnt
 from worker.engine.few_shot.measuring import Contestant, Measured, difference, episodes_of, interval, measure
 from worker.engine.few_shot.settling import SMALL, is_scratch, kind_of
@@ -190,7 +191,7 @@ def _report(asked: _Asked, trained: Trained, served: ArmRun | None = None) -> Ep
     learnt = trained.learnt
     assert learnt is not None
     material = learnt.material
-    turns = material.test_pool.classes // max(1, len(material.test_names))
+    turns = turns_of(material.options)
     figures = [one.figure(asked.notes.get(name, "")) for name, found in asked.measured.items() for one in found]
     known = trained if served is None or served.trained is None else served.trained
     return EpisodeReport(

@@ -45,7 +45,8 @@ class EpisodeNorm(nn.BatchNorm2d):
         if episodes == 1 and known == len(input) and self.layout.fused and not self.layout.keep:
             return batch_norm(input, None, None, self.weight, self.bias, True, 0.0, self.eps)
         x = input.reshape(episodes, -1, *input.shape[1:])
-        variance, mean = torch.var_mean(x[:, :known].float(), dim=(1, 3, 4), correction=0, keepdim=True)
+        exact = x[:, :known].to(torch.promote_types(x.dtype, torch.float32))
+        variance, mean = torch.var_mean(exact, dim=(1, 3, 4), correction=0, keepdim=True)
         if self.layout.keep and self.running_mean is not None and self.running_var is not None:
             self.running_mean.copy_(mean.flatten())
             self.running_var.copy_(variance.flatten())

@@ -10,11 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.contract.errors import JobError
+from core.contract.methods.episodic import Episodic
 
 Ints = NDArray[np.int64]
 QUARTERS = 4
 MIRRORED = 2 * QUARTERS
 """Turns from `QUARTERS` on are those of the mirror image."""
+
+
+def turns_of(options: Episodic) -> int:
+    """How many classes one is, turned."""
+    return QUARTERS if options.rotations else 1
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from worker.engine.few_shot.episode_norm import Layout
 from worker.engine.few_shot.learner import Known
 from worker.engine.few_shot.learnt import Answer, Views
 from worker.engine.few_shot.settling import Kind, Usual
-from worker.engine.few_shot.start import RATES, How, Inner, Start, for_ways
+from worker.engine.few_shot.start import RATES, How, Inner, Start, for_ways, in_step
 from worker.engine.few_shot.together import Together
 from worker.engine.few_shot.training import Setting
 from worker.engine.loop import Batch
@@ -141,6 +141,7 @@ class InnerTraining:
         return logits_of(both[len(z) :], weight, bias), Adapted(body, weight, bias, loss)
 
     def answer(self, support: Tensor, query: Tensor) -> Tensor:
+        """Logits (W Q, W), class by class, of items asked about (W, Q, …) from those known (W, S, …)."""
         self.start.eval()
         with torch.no_grad():
             logits, found = self._logits(support, query, self.inner.test_steps)
@@ -201,7 +202,7 @@ def settled(options: InnerLoop, usual: Inner) -> Inner:
         tested = options.test_inner_steps
     lr, body, body_lr = usual.lr, usual.body, usual.body_lr
     if options.inner_lr != "auto":
-        lr, body_lr = options.inner_lr, None
+        lr, body_lr = options.inner_lr, in_step(body_lr, lr, options.inner_lr)
     if isinstance(options, BodyLoop):
         body = body if options.body_steps == "auto" else options.body_steps
         body_lr = body_lr if options.body_lr == "auto" else options.body_lr

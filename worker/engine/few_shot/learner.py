@@ -36,12 +36,9 @@ class Learner(Protocol):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Named losses, each a scalar, the mean over the batch's episodes; their sum is minimised."""
 
-    def answer(self, support: Tensor, query: Tensor) -> Tensor:
-        """Logits (W Q, W), class by class, of items asked about (W, Q, …) from those known (W, S, …)."""
-
     def measured(self, views: Views) -> tuple[Answer, Views]:
-        """The same as `answer`, and items, for many episodes with these weights: what can be done once for all of them
-        is done once.
+        """What answers episodes with these weights, and the items as it takes them: what can be done once for all
+        episodes is done once.
         """
 
     def known(self, embedding: Floats, labels: NDArray[np.int64], classes: int, unseen: NDArray[np.bool_]) -> Known:

@@ -10,7 +10,7 @@ from core.contract.errors import JobError
 from core.contract.methods.episodic import Episodic
 from worker.engine.data import Items, JobData
 from worker.engine.few_shot.classes import ClassSplit, divide
-from worker.engine.few_shot.episodes import MIRRORED, QUARTERS, Pool, feasible
+from worker.engine.few_shot.episodes import MIRRORED, Pool, feasible, turns_of
 
 Ints = NDArray[np.int64]
 
@@ -68,14 +68,9 @@ class Material:
         """Those that test episodes are drawn from."""
         return self.items if self.data.novel is None else self.data.novel
 
-    @property
-    def turns(self) -> int:
-        """How many classes one is, turned."""
-        return QUARTERS if self.options.rotations else 1
-
     def pool(self, classes: list[int], what: str, *, mirrored: bool = False) -> Pool:
         """Items to train or validate with: none that is held out. `mirrored` has mirror images be classes, too."""
-        turns = MIRRORED if mirrored and self.options.rotations else self.turns
+        turns = MIRRORED if mirrored and self.options.rotations else turns_of(self.options)
         return Pool.of(self.items.labels[: self.learnable], classes, turns=turns, what=what)
 
     @cached_property
@@ -83,7 +78,7 @@ class Material:
         """Items of new classes."""
         labels = self.measured.labels
         classes = self.split.test if self.data.novel is None else list(range(len(self.test_names)))
-        return Pool.of(labels, classes, turns=self.turns, what="test")
+        return Pool.of(labels, classes, turns=turns_of(self.options), what="test")
 
     @property
     def test_names(self) -> list[str]:

@@ -11,10 +11,10 @@ from scipy.stats import t
 
 from core.contract.few_shot import EpisodeFigure
 from core.contract.verdicts import Difference
+from worker.engine.few_shot.batches import asked
 from worker.engine.few_shot.episodes import Episode, Pool, draw
 from worker.engine.few_shot.learnt import Views
 from worker.engine.few_shot.material import Test
-from worker.engine.few_shot.training import asked
 
 Shares = NDArray[np.float64]
 _FEWEST = 20  # episodes that are asked whatever time it takes

@@ -63,12 +63,6 @@ class MetricTraining:
         truth = batch.labels.repeat_interleave(seen.shape[2] - self._shots, dim=1)
         return {"episodes": nn.functional.cross_entropy(logits.flatten(0, 1), truth.flatten())}
 
-    def answer(self, support: Tensor, query: Tensor) -> Tensor:
-        shots = support.shape[1]
-        items = torch.cat([support, query], dim=1)
-        seen = self._embedded(items.flatten(0, 1)).reshape(*items.shape[:2], -1)
-        return self._rated(seen[:, :shots], seen[:, shots:])
-
     def measured(self, views: Views) -> tuple[Answer, Views]:
         return self._rated, Embedded(views, self._embedded)
 

@@ -84,6 +84,11 @@ class Start(nn.Module):
         return self.embed(body, torch.cat([known, asked]), len(known))[len(known) :]
 
 
+def in_step(body_lr: float | None, before: float, now: float) -> float | None:
+    """The body's rate where the head's becomes another: their ratio stays, for a training stands or falls by it."""
+    return None if body_lr is None else body_lr * now / before
+
+
 def for_ways(ways: int) -> float:
     """What a rate is multiplied by: the loss is a mean over the classes, which pulls at each the less the more there
     are. Rates are those for `WAYS`.

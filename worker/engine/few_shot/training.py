@@ -15,16 +15,17 @@ from core.contract.reports import CurvePoint
 from worker.engine import loop
 from worker.engine.calibration import calibrated_nll
 from worker.engine.data import Items
+from worker.engine.few_shot.batches import asked, batch_of, overlaid
 from worker.engine.few_shot.embedder import Built, on_features, on_network
-from worker.engine.few_shot.episodes import Episode, Pool, draw, feasible
+from worker.engine.few_shot.episodes import Pool, draw, feasible
 from worker.engine.few_shot.learner import Learner
-from worker.engine.few_shot.learnt import Ints, Learnt, Views
+from worker.engine.few_shot.learnt import Learnt, Views
 from worker.engine.few_shot.material import Material
 from worker.engine.few_shot.settling import LOOKS, Facts, Kind, Settled, Usual, is_scratch, kind_of, settle
 from worker.engine.few_shot.views import Pictures, Vectors, turned
 from worker.engine.frozen import embeddings_of
 from worker.engine.loop import Batch, Feed, Outcome, Plan, Validation
-from worker.engine.methods.network import mixed, multiplies_bfloat16, repeatable
+from worker.engine.methods.network import mixed, repeatable
 from worker.engine.methods.supervised import move
 from worker.engine.task import Task, Trained
 
@@ -60,7 +61,8 @@ def train(task: Task, make: Make, usual: dict[Kind, Usual]) -> Trained:
     resolved = options.model_dump(mode="json") | settled.model_dump(mode="json", exclude={"test_classes"})
     task.sink("resolved", {"method": resolved})
     views = _views(task, material, kind, settled)
-    autocast = None if kind == "features" else precision(task)
+    # One layer on features is too small to gain by it; plain convolutions gain on a CPU, too (`benchmarks.meta_speed`).
+    autocast = mixed(task.device, on_cpu=True) if options.mixed_precision and kind != "features" else None
     with repeatable(task.seed, task.device):
         learner = make(Setting(_built(task, material, kind, settled), settled, kind, task))
         outcome = _descend(task, learner, material, pool=pool, views=views(False), options=settled, autocast=autocast)
@@ -111,31 +113,6 @@ def frozen_views(task: Task, items: Items, *, rotations: bool) -> Views:
     return Vectors(turned(module, Pictures(items, config, task.device, augment=False), len(items)), task.device)
 
 
-def batch_of(episodes: list[Episode], views: Views, rng: np.random.Generator | None, device: torch.device) -> Batch:
-    """Episodes of one shape as a batch: inputs (T, W, K + Q, …), labels (T, W)."""
-    return _as_batch(views(*_flat(episodes), rng), episodes, device)
-
-
-def overlaid(
-    episodes: list[Episode], others: list[Episode], views: Views, rng: np.random.Generator, device: torch.device
-) -> Batch:
-    """The same of classes that are made of two each, laid over one another: there are as many of these as pairs."""
-    assert isinstance(views, Pictures)
-    return _as_batch(views.overlaid([_flat(episodes), _flat(others)], rng), episodes, device)
-
-
-def _flat(episodes: list[Episode]) -> tuple[Ints, Ints]:
-    """Rows and turns of all items."""
-    rows = np.concatenate([episode.rows.ravel() for episode in episodes])
-    return rows, np.concatenate([episode.flat_turns for episode in episodes])
-
-
-def _as_batch(inputs: torch.Tensor, episodes: list[Episode], device: torch.device) -> Batch:
-    ways, items = episodes[0].rows.shape
-    labels = torch.arange(ways, device=device).expand(len(episodes), ways)
-    return Batch((inputs.reshape(len(episodes), ways, items, *inputs.shape[1:]),), labels)
-
-
 def _descend(
     task: Task,
     learner: Learner,
@@ -177,17 +154,6 @@ def _descend(
         tell=task.steps.say,
         progress=progress,
     )
-
-
-def precision(task: Task) -> torch.dtype | None:
-    """Type of mixed precision; a CPU that multiplies bfloat16 trains Conv-4 2.4 times as fast by it."""
-    options = task.options
-    assert isinstance(options, MetaLearning)
-    if not options.mixed_precision:
-        return None
-    if task.device.type == "cpu":
-        return torch.bfloat16 if multiplies_bfloat16() else None
-    return mixed(task.device)
 
 
 def _feed(task: Task, pool: Pool, views: Views, options: Settled, steps: int) -> Feed:
@@ -233,14 +199,6 @@ def _validation(task: Task, learner: Learner, material: Material, views: Views) 
         return Validation(calibrated_nll(logits, truth), right)
 
     return validate
-
-
-def asked(
-    answer: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], episode: Episode, views: Views, device: torch.device
-) -> torch.Tensor:
-    """What is said (W Q, W) of an episode's items that are asked about."""
-    inputs = batch_of([episode], views, None, device).inputs[0][0]
-    return answer(inputs[:, : episode.shots], inputs[:, episode.shots :]).detach()
 
 
 def _trained(
