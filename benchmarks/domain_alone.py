@@ -10,7 +10,6 @@ domains), so the figures are somewhat optimistic.
 import math
 import sys
 import tempfile
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import torch
 
 from benchmarks import domain_guard as with_source
 from benchmarks.common import Table, parser
-from benchmarks.domain_guard import HELPS, Case, Floats, Pool
+from benchmarks.domain_guard import HELPS, Case, Floats, Judged, Pool
 from core.catalogue import find
 from core.contract.methods import LinearProbe, Shot
 from worker.engine import loop
@@ -31,7 +30,7 @@ from worker.engine.feeds import feature_feed
 from worker.engine.heads import Head
 from worker.engine.methods import linear_probe
 from worker.engine.methods.adapter import Adapter
-from worker.engine.methods.deep import WARMUP, _optimiser
+from worker.engine.methods.deep import WARMUP, optimiser
 from worker.engine.methods.domain_feeds import repeated
 from worker.engine.methods.domain_score import unlabelled_loss
 from worker.engine.methods.network import repeatable
@@ -77,7 +76,7 @@ def adapt(head: Head, target: Floats, classes: int, scratch: Path) -> Head:
         loop.train(
             method,
             feed,
-            _optimiser(method, options),
+            optimiser(method, options),
             loop.Plan(options.epochs, steps, WARMUP, None, ema=options.ema),
             device=CPU,
             validate=validate,
@@ -87,30 +86,10 @@ def adapt(head: Head, target: Floats, classes: int, scratch: Path) -> Head:
     return method.deployable()
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What the guard said, and the truth."""
-
-    case: Case
-    before: float
-    after: float
-    decision: guard.Decision
-
-    @property
-    def helps(self) -> bool:
-        """By the labels."""
-        return self.after > self.before + HELPS
-
-    @property
-    def harms(self) -> bool:
-        """It is worse, or worthless."""
-        return self.after < self.before - HELPS or self.after < 2 / len(np.unique(self.case.source.y))
-
-
 def judged(case: Case, seed: int, scratch: Path) -> Judged:
     """Adapt and decide as a job does."""
     rng = np.random.default_rng(seed)
-    source, target = (with_source._some(domain, rng) for domain in (case.source, case.target))
+    source, target = (with_source.some(domain, rng) for domain in (case.source, case.target))
     classes = int(case.source.y.max()) + 1
     probe = linear_probe.fit(source.x, source.y, classes, LinearProbe(), rng=rng)
     head = probe.head.rescaled(0.0, 1 / fit_temperature(probe.out_of_fold, source.y))
@@ -126,7 +105,7 @@ def pairs(pool: Pool) -> list[Case]:
     """All pairs of domains as they are, then with the target moved."""
     plain = [Case(name, source, target, "shot") for name, source, target in pool.pairs()]
     moved = [
-        Case(f"{one.name}, moved", one.source, with_source._moved(one.target, np.random.default_rng(seed)), "shot")
+        Case(f"{one.name}, moved", one.source, with_source.shifted(one.target, np.random.default_rng(seed)), "shot")
         for seed, one in enumerate(plain)
     ]
     return [*plain, *moved]

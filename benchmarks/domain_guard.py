@@ -96,7 +96,7 @@ class Judged:
 def judged(case: Case, seed: int) -> Judged:
     """Fit and decide as a job does: honest source answers come from a fit without a fifth of the source."""
     rng = np.random.default_rng(seed)
-    (xs, ys), (xt, yt) = ((d.x, d.y) for d in (_some(case.source, rng), _some(case.target, rng)))
+    (xs, ys), (xt, yt) = ((d.x, d.y) for d in (some(case.source, rng), some(case.target, rng)))
     classes = int(case.source.y.max()) + 1
     probe = linear_probe.fit(xs, ys, classes, LinearProbe(), rng=rng)
     found = Domains(xs, ys, xt, np.full(len(xt), -1), classes, [], [])
@@ -125,7 +125,7 @@ def _honest(found: Domains, method: str, rng: np.random.Generator) -> Floats:
     return logits
 
 
-def _some(domain: Domain, rng: np.random.Generator) -> Domain:
+def some(domain: Domain, rng: np.random.Generator) -> Domain:
     kept = rng.permutation(len(domain.y))[:ITEMS]
     return Domain(domain.x[kept], domain.y[kept])
 
@@ -152,7 +152,7 @@ def helpful(pool: Pool) -> Iterator[Case]:
         for method in ("selective_pseudo_labels", "prototype_self_training"):
             yield Case(name, source, target, method)
     for seed, (name, source, target) in enumerate(pool.pairs()):
-        moved = _moved(target, np.random.default_rng(seed))
+        moved = shifted(target, np.random.default_rng(seed))
         for method in ("centred_probe", "selective_pseudo_labels"):
             yield Case(f"{name}, moved", source, moved, method)
 
@@ -215,7 +215,7 @@ _SPOILT: dict[str, Spoil] = {
 }
 
 
-def _moved(target: Domain, rng: np.random.Generator) -> Domain:
+def shifted(target: Domain, rng: np.random.Generator) -> Domain:
     """All items by one step, as far as items lie from their mean; then a step more in some directions."""
     spread = target.x.std(axis=0)
     step = rng.normal(size=target.x.shape[1]) * spread

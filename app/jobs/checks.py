@@ -48,13 +48,14 @@ def check(tx: Connection, tenant: str, spec: JobSpec) -> JobSpec:
         _candidates(tx, tenant, spec, spec.method, source)
         return spec
     target = None if spec.target is None else _ready(tx, tenant, spec.target, "target")
+    origin = origins.of_source(tx, tenant, source)
     if target is not None:
-        check_target(tx, tenant, spec, origins.of_source(tx, tenant, source), target)
+        check_target(tx, tenant, spec, origin, target)
     if isinstance(spec.method, Episodic):
         check_classes(spec, source)
         _episodes(tx, tenant, spec, source)
     elif method.makes_model:
-        _contest(tx, tenant, spec, source, target)
+        _contest(tx, tenant, spec, source, origin=origin, target=target)
     elif spec.evaluation is not None:
         raise _not_applicable(spec, "evaluation", "It makes a report and no model that could be measured.")
     name = spec.base_model or DEFAULT_BASE_MODELS[source.modality or "image"]
@@ -89,7 +90,9 @@ def _without_source(tx: Connection, tenant: str, spec: JobSpec) -> JobSpec:
     return spec
 
 
-def _contest(tx: Connection, tenant: str, spec: JobSpec, source: Dataset, target: Dataset | None) -> None:
+def _contest(
+    tx: Connection, tenant: str, spec: JobSpec, source: Dataset, *, origin: Origin, target: Dataset | None
+) -> None:
     """There has to be something to learn from in every class, and something to measure on."""
     elsewhere = spec.evaluation is not None or (target is not None and measures(tx, tenant, spec, target))
     _trainable(tx, tenant, source, ("train", "test") if elsewhere else ("train",))
@@ -98,7 +101,6 @@ def _contest(tx: Connection, tenant: str, spec: JobSpec, source: Dataset, target
     if spec.evaluation is not None:
         across = target is not None and METHODS[spec.method.name].heterogeneous
         modality = target.modality if target is not None and across else source.modality
-        origin = origins.of_source(tx, tenant, source)
         _comparable(origin, _ready(tx, tenant, spec.evaluation, "evaluation"), modality)
 
 

@@ -33,7 +33,7 @@ class Origin:
 
 def of_source(tx: Connection, tenant: str, source: Dataset) -> Origin:
     """A ready data set."""
-    found = datasets.report(tx, tenant, source.id)
+    found = datasets.report(tx, tenant, source.id) if source.modality == "tabular" else None
     columns = [column.name for column in found.columns] if found else []
     labelled = bool(source.labelled)
     return Origin(source.id, "source", source.modality, source.problem, labelled, source.classes, columns)
@@ -65,7 +65,7 @@ def check_fields(spec: JobSpec) -> None:
             code="source_required",
             param="source",
             hint="Set `source` to a labelled data set; GET /datasets lists yours. Without one "
-            f"{_listed(_ABLE)} can adapt one of your own models (`base_model`) to a `target`.",
+            f"{listed(_ABLE)} can adapt one of your own models (`base_model`) to a `target`.",
             details={"methods": _ABLE},
         )
     if spec.base_model is None or not spec.base_model.startswith("mdl_"):
@@ -87,5 +87,6 @@ def check_fields(spec: JobSpec) -> None:
             )
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Names for a message."""
     return ", ".join(f"`{name}`" for name in names)

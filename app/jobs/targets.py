@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
-from app.jobs.origins import Origin
+from app.jobs.origins import Origin, listed
 from app.nearest import hint_nearest
 from core.contract.datasets import Dataset, DatasetReport
 from core.contract.errors import ConflictError, InvalidRequestError
@@ -31,7 +31,7 @@ def check_fields(spec: JobSpec) -> None:
             f"`{spec.method.name}` learns from the source alone and takes no `target`.",
             code="not_applicable",
             param="target",
-            hint=f"Leave `target` out, or choose a method that takes one: {_listed(known)}.",
+            hint=f"Leave `target` out, or choose a method that takes one: {listed(known)}.",
             details={"methods": known},
         )
     if isinstance(spec.method, Auto) and spec.method.arms != "auto":
@@ -154,12 +154,12 @@ def _cross_modal(method: CrossModal, source: Origin, target: Dataset) -> None:
 
 def across() -> str:
     """Names of the methods for source and target of different modalities."""
-    return _listed(_names(lambda one: one.heterogeneous))
+    return listed(_names(lambda one: one.heterogeneous))
 
 
 def _modalities_differ(source: Origin, target: Dataset) -> ConflictError:
     across = _names(lambda one: one.heterogeneous) if source.noun == "source" else []
-    other = f", or a method for different kinds of data: {_listed(across)}" if across else ""
+    other = f", or a method for different kinds of data: {listed(across)}" if across else ""
     return ConflictError(
         f"The target is {target.modality}; the {source.noun} is {source.modality}.",
         code="modalities_differ",
@@ -175,7 +175,7 @@ def _columns(source: Origin, found: DatasetReport | None) -> None:
     names = [source.columns, [column.name for column in found.columns] if found else []]
     if names[0] and not set(names[0]) & set(names[1]):
         across = _names(lambda one: one.heterogeneous) if source.noun == "source" else []
-        other = f" Or choose a method for other columns: {_listed(across)}." if across else ""
+        other = f" Or choose a method for other columns: {listed(across)}." if across else ""
         raise ConflictError(
             f"The target's table has none of the {source.noun}'s columns, e.g. `{names[0][0]}`.",
             code="columns_differ",
@@ -229,14 +229,10 @@ def _partial(spec: JobSpec, source: Origin, absent: list[str]) -> ConflictError:
         "would take its items for these, for it expects all classes in both.",
         code="label_space_partial",
         param="method",
-        hint=f"{less} choose a method for a target with some of them: {_listed(able)}.",
+        hint=f"{less} choose a method for a target with some of them: {listed(able)}.",
         details={"absent_classes": absent[:100], "methods": able},
     )
 
 
 def _names(wanted: Callable[[type[MethodOptions]], bool]) -> list[str]:
     return [name for name, options in METHODS.items() if wanted(options)]
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)

@@ -8,18 +8,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks import meta_speed
 from core.contract.errors import JobError
 from core.contract.few_shot import Initialisation
 from core.contract.methods import METHODS
 from tests.engine.jobs import TINY, Workshop
 from tests.engine.test_few_shot import shapes
+from worker.engine.backbones.small import Conv4
 from worker.engine.few_shot.adapting import Opened, with_steps
 from worker.engine.few_shot.embedder import Embedder
 from worker.engine.few_shot.episode_norm import inside, install, keep_statistics
 from worker.engine.few_shot.inner import InnerTraining, items_of, settled
+from worker.engine.few_shot.settling import Kind
 from worker.engine.few_shot.start import How, Inner
 from worker.engine.few_shot.together import in_turn
 from worker.engine.loop import Batch
+from worker.engine.methods.maml import INNER as INNERS
 from worker.engine.methods.maths.inner_loop import BIAS, WEIGHT, Items, descend
 from worker.engine.methods.reptile import ReptileTraining
 
@@ -305,6 +309,21 @@ def test_a_job_adapts_as_the_training_did(inner: Inner) -> None:
     assert any(not torch.equal(value, one.start.body()[name]) for name, value in found.body.items())
     for name, value in expected.body.items():
         torch.testing.assert_close(found.body[name], value)
+
+
+@pytest.mark.parametrize("kind", ["scratch", "features"])
+def test_the_loop_that_speed_is_measured_by_does_the_same(kind: Kind) -> None:
+    """With what a job takes by itself: or the benchmark would compare two different things."""
+    torch.manual_seed(1)
+    sizes, width = ((3, 28, 28), 64) if kind == "scratch" else ((6,), 4)
+    network = Conv4() if kind == "scratch" else body().float()
+    one = meta_speed.learner_of(Embedder(network, None, width), kind, INNERS[kind])
+    one.train(1)
+    items = torch.randn(2, meta_speed.WAYS, meta_speed.SHOTS + meta_speed.QUERIES, *sizes)
+    ours, theirs = one.loss(Batch((items,), torch.arange(5).expand(2, 5)))["episodes"], meta_speed.plain(one, items)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    for slope, other in zip(slopes_of(one, ours), slopes_of(one, theirs), strict=True):
+        torch.testing.assert_close(slope, other, rtol=1e-2, atol=1e-3 * float(other.abs().max()) + 1e-7)
 
 
 def test_in_turn_stacks() -> None:

@@ -115,7 +115,7 @@ def _train(task: Task, options: Settled, world: World, method: DomainTraining, j
     return loop.train(
         method,
         join(*world.feeds(steps), options),
-        _optimiser(method, options),
+        optimiser(method, options),
         plan,
         device=task.device,
         validate=lambda: _validation(task, method, world),
@@ -127,7 +127,7 @@ def _train(task: Task, options: Settled, world: World, method: DomainTraining, j
     )
 
 
-def _optimiser(method: DomainTraining, options: Settled) -> torch.optim.Optimizer:
+def optimiser(method: DomainTraining, options: Settled) -> torch.optim.Optimizer:
     """AdamW; the base model has its own rate, biases and norms (fewer than two axes) no weight decay."""
     own = {id(parameter) for parameter in method.backbone.parameters()}
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}

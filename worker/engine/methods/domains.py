@@ -4,6 +4,7 @@ A batch holds as many target items as source items. The network is a backbone (l
 a bottleneck and a linear classifier; what pulls is an `Alignment`, with a discriminator of its own where it needs one.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,30 +37,30 @@ class Outputs(NamedTuple):
         return Outputs(*(part[count:] for part in self))
 
 
-class Alignment(nn.Module):
+class Alignment(nn.Module, ABC):
     """A loss on both domains' outputs, with what it has to learn."""
 
+    @abstractmethod
     def forward(self, source: Outputs, target: Outputs, progress: float) -> Tensor:
         """A scalar; `progress` in [0, 1) tells how far training is."""
-        raise NotImplementedError
 
 
-class Top(nn.Module):
+class Top(nn.Module, ABC):
     """What stands on the embedding; a linear classifier comes last."""
 
     classifier: nn.Linear
 
+    @abstractmethod
     def forward(self, embedding: Tensor) -> Outputs:
         """Of embeddings (n, D)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take_statistics(self, embedding: Tensor) -> None:
         """Let running statistics, where there are some, be those of just these items (n, D)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def as_head(self) -> Head:
         """The same in evaluation mode."""
-        raise NotImplementedError
 
 
 class Neck(Top):
