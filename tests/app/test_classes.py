@@ -1,94 +1,39 @@
 """Classes of few-shot models over HTTP: added from a few items, taken away, each time a new model beside the old."""
 
 import base64
-import io
 import json
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from fastapi.testclient import TestClient
 from safetensors.numpy import load
 
-from app.classes.service import agree
 from app.main import create_app
 from core.bundle import members
 from core.contract.few_shot import HeadKind
 from core.contract.models import Model, ModelManifest
 from core.settings import Settings
 from core.store.store import Store
-from tests.app.bundles import COLOURS, Bundle, make_bundle, put
-from tests.app.conftest import neighbour
-from tests.app.doors import bearer, caller, make_key, running
+from tests.app.bundles import COLOURS, put
+from tests.app.doors import caller, running
 from tests.app.few_shot_bundles import KINDS, few_shot_bundle
+from tests.app.few_shot_doors import (
+    YELLOW,
+    add,
+    answers,
+    error,
+    label,
+    list_ids,
+    of_reply,
+    remove,
+    whole,
+    yellows,
+)
 from tests.app.seed import add_dataset
-from tests.builders import encode
-
-YELLOW = (230, 230, 20)
-
-
-def plain(colour: tuple[int, int, int], side: int = 40) -> bytes:
-    """An image of one colour."""
-    return encode(np.full((side, side + 8, 3), colour, np.uint8))
-
-
-def photos(*colours: tuple[int, int, int]) -> list[tuple[str, tuple[str, bytes, str]]]:
-    return [("files", (f"{at}.png", plain(colour), "image/png")) for at, colour in enumerate(colours)]
-
-
-def yellows(count: int = 5) -> list[tuple[str, tuple[str, bytes, str]]]:
-    return photos(*((230 - at, 230 - 2 * at, 20) for at in range(count)))
-
-
-def add(client: TestClient, model: str, name: str = "yellow", **more: Any) -> Any:
-    return client.post(f"/models/{model}/classes", data={"name": name}, files=yellows(), **more)
-
-
-def remove(client: TestClient, model: str, name: str, **more: Any) -> Any:
-    return client.delete(f"/models/{model}/classes/{quote(name, safe='')}", **more)
-
-
-def answers(client: TestClient, model: str, *colours: tuple[int, int, int]) -> list[dict[str, Any]]:
-    reply = client.post(f"/models/{model}/predict", files=photos(*colours), params={"top_k": 9})
-    assert reply.status_code == 200, reply.text
-    found: list[dict[str, Any]] = reply.json()["predictions"]
-    return found
-
-
-def label(client: TestClient, model: str, colour: tuple[int, int, int]) -> str | None:
-    found: str | None = answers(client, model, colour)[0]["label"]
-    return found
-
-
-def error(reply: Any, status: int, code: str) -> dict[str, Any]:
-    assert reply.status_code == status, reply.text
-    body: dict[str, Any] = reply.json()["error"]
-    assert body["code"] == code, body
-    assert body["hint"]
-    return body
-
-
-def of_reply(reply: Any) -> dict[str, Any]:
-    assert reply.status_code == 201, reply.text
-    body: dict[str, Any] = reply.json()
-    assert reply.headers["Location"] == f"/models/{body['id']}"
-    return body
-
-
-def whole(client: TestClient, model: str) -> zipfile.ZipFile:
-    reply = client.get(f"/models/{model}")
-    assert reply.status_code == 200
-    return zipfile.ZipFile(io.BytesIO(reply.content))
-
-
-def list_ids(client: TestClient) -> list[str]:
-    return [found["id"] for found in client.get("/models", params={"limit": 100}).json()["data"]]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -276,106 +221,6 @@ def test_the_first_prediction_finds_the_model_open(settings: Settings, sqlite_st
         assert len(app.state.predictor.sessions.keys()) == 2
 
 
-def test_a_bad_item_adds_nothing(sqlite_client: TestClient, sqlite_store: Store) -> None:
-    model = put(sqlite_store, few_shot_bundle()).model.id
-    url = f"/models/{model}/classes"
-    files = [*yellows(2), ("files", ("bad.png", b"no image", "image/png")), ("files", ("empty.png", b"", "image/png"))]
-    told = error(sqlite_client.post(url, data={"name": "x"}, files=files), 422, "unusable_item")
-    assert told["param"] == "items.2"
-    assert "Item 2 (bad.png)" in told["message"]
-    assert [(one["index"], one["name"]) for one in told["details"]["errors"]] == [(2, "bad.png"), (3, "empty.png")]
-    told = error(sqlite_client.post(url, json={"name": "x", "items": [{"image": "???"}]}), 422, "unusable_item")
-    assert told["details"]["errors"][0]["code"] == "invalid_base64"
-    assert list_ids(sqlite_client) == [model]
-
-
-@pytest.mark.parametrize(
-    ("body", "param"),
-    [
-        ({"items": [{"image": "eA=="}]}, "name"),
-        ({"name": "", "items": [{"image": "eA=="}]}, "name"),
-        ({"name": "   ", "items": [{"image": "eA=="}]}, "name"),
-        ({"name": "x" * 1025, "items": [{"image": "eA=="}]}, "name"),
-        ({"name": "a\nb", "items": [{"image": "eA=="}]}, "name"),
-        ({"name": "a/../b", "items": [{"image": "eA=="}]}, "name"),
-        ({"name": "a//b", "items": [{"image": "eA=="}]}, "name"),
-        ({"name": "/", "items": [{"image": "eA=="}]}, "name"),
-        ({"name": 5, "items": [{"image": "eA=="}]}, "name"),
-        ({"name": "x"}, "items"),
-        ({"name": "x", "items": []}, "items"),
-        ({"name": "x", "items": [{"text": "y"}]}, "items.0.text"),
-        ({"name": "x", "items": [{"image": "eA=="}], "top_k": 3}, "top_k"),
-    ],
-)
-def test_a_wrong_body_is_told_by_its_field(
-    sqlite_client: TestClient, sqlite_store: Store, body: dict[str, Any], param: str
-) -> None:
-    model = put(sqlite_store, few_shot_bundle()).model.id
-    reply = sqlite_client.post(f"/models/{model}/classes", json=body)
-    assert reply.status_code == 422, reply.text
-    told = reply.json()["error"]
-    assert told["param"] in (param, f"body.{param}")
-    assert told["hint"]
-
-
-def test_a_wrong_form_is_told_by_its_part(sqlite_client: TestClient, sqlite_store: Store) -> None:
-    model = put(sqlite_store, few_shot_bundle()).model.id
-    url = f"/models/{model}/classes"
-    for data, files, param in (
-        ({}, yellows(1), "name"),
-        ({"name": " "}, yellows(1), "name"),
-        ({"name": "x" * 1025}, yellows(1), "name"),
-        ({"name": "x"}, [("file", ("a.png", b"x", "image/png"))], "file"),
-        ({"name": "x", "files": "text"}, [], "files"),
-    ):
-        reply = sqlite_client.post(url, data=data, files=files or {"a": b""})
-        assert reply.status_code == 422, reply.text
-        assert reply.json()["error"]["param"] in (param, "a"), reply.text
-    none = b'--b\r\nContent-Disposition: form-data; name="name"\r\n\r\nx\r\n--b--\r\n'
-    form = {"Content-Type": "multipart/form-data; boundary=b"}
-    assert error(sqlite_client.post(url, content=none, headers=form), 422, "missing_field")["param"] == "files"
-    error(
-        sqlite_client.post(url, content=plain(YELLOW), headers={"Content-Type": "image/png"}),
-        415,
-        "unsupported_media_type",
-    )
-    error(sqlite_client.post(url, content=b"{", headers={"Content-Type": "application/json"}), 400, "invalid_json")
-    error(sqlite_client.post(f"{url}?name=x", json={}), 422, "unknown_field")
-
-
-def test_what_is_no_few_shot_model_says_how_to_get_one(sqlite_client: TestClient, sqlite_store: Store) -> None:
-    model = put(sqlite_store, make_bundle()).model.id
-    for reply in (add(sqlite_client, model), remove(sqlite_client, model, "red")):
-        told = error(reply, 409, "model_has_no_few_shot_head")
-        assert "simple_shot" in told["hint"]
-
-
-def test_conflicts(settings: Settings, sqlite_store: Store) -> None:
-    model = put(sqlite_store, few_shot_bundle()).model.id
-    with neighbour(settings.model_copy(update={"max_classes": 4})) as client:
-        assert error(add(client, model, "red"), 409, "class_exists")["param"] == "name"
-        assert "`green`" in error(remove(client, model, "gren"), 404, "class_not_found")["hint"]
-        full = of_reply(add(client, model))["id"]
-        assert error(add(client, full, "more"), 409, "too_many_classes")["details"]["limit"] == 4
-        two = of_reply(remove(client, model, "red"))["id"]
-        told = error(remove(client, two, "blue"), 409, "too_few_classes")
-        assert told["details"]["classes"] == ["green", "blue"]
-        error(add(client, "mdl_" + "0" * 26), 404, "model_not_found")
-
-
-def test_quota_and_sizes(settings: Settings, sqlite_store: Store) -> None:
-    bundle = put(sqlite_store, few_shot_bundle())
-    limits = {"quota_bytes": bundle.model.bytes + 100, "max_predict_items": 3, "max_predict_bytes": 20_000}
-    with neighbour(settings.model_copy(update=limits)) as client:
-        url, data = f"/models/{bundle.model.id}/classes", {"name": "yellow"}
-        error(client.post(url, data=data, files=yellows(3)), 413, "storage_quota_exceeded")
-        error(client.post(url, data=data, files=yellows(4)), 422, "too_many_items")
-        error(client.post(url, data=data, files=[("files", ("a.png", b"x" * 30_000, "image/png"))]), 413, "too_large")
-        assert list_ids(client) == [bundle.model.id]
-        assert client.get("/readyz").status_code in (200, 503)
-    assert sum(1 for path in sqlite_store.blobs.root.rglob("*") if path.is_file()) == 1
-
-
 def test_a_model_may_go_and_its_revision_stays(sqlite_client: TestClient, sqlite_store: Store) -> None:
     client, model = sqlite_client, put(sqlite_store, few_shot_bundle()).model.id
     new = of_reply(add(client, model))["id"]
@@ -401,79 +246,6 @@ def test_a_job_may_start_from_a_revision(sqlite_client: TestClient, sqlite_store
     assert sqlite_client.delete(f"/models/{model}").status_code == 204
 
 
-def test_who_may_and_whose_model_it_is(settings: Settings, sqlite_store: Store) -> None:
-    model = put(sqlite_store, few_shot_bundle(), "a").model.id
-    reader, writer = (make_key(sqlite_store, "a", scope) for scope in ("read", "write"))  # type: ignore[arg-type]
-    stranger = make_key(sqlite_store, "b", "write")
-    app = create_app(settings)
-    with running(app):
-        client = caller(app)
-        for key, code in ((reader, 403), (stranger, 404)):
-            assert add(client, model, headers=bearer(key)).status_code == code
-            assert remove(client, model, "red", headers=bearer(key)).status_code == code
-        made = of_reply(add(client, model, headers=bearer(writer)))["id"]
-        assert client.get(f"/models/{made}", headers=bearer(stranger)).status_code == 404
-        assert client.get("/models", headers=bearer(stranger)).json()["data"] == []
-
-
-def test_a_damaged_model_is_not_built_upon(sqlite_client: TestClient, sqlite_store: Store) -> None:
-    bundle = put(sqlite_store, few_shot_bundle())
-    path = sqlite_store.blob(bundle.model.sha256)
-    content = bytearray(path.read_bytes())
-    tensors = next(file for file in bundle.model.files if file.name == "model.safetensors")
-    content[tensors.offset + tensors.bytes - 1] ^= 1
-    path.write_bytes(content)
-    error(add(sqlite_client, bundle.model.id), 500, "corrupt_blob")
-    assert list_ids(sqlite_client) == [bundle.model.id]
-
-
-def test_a_head_that_is_not_what_it_says_is_not_built_upon(sqlite_client: TestClient, sqlite_store: Store) -> None:
-    """The manifest says `items`, the tensors are class means: nothing is entered, no session stays."""
-    few_shot = few_shot_bundle("items").model.manifest.few_shot
-    bundle = put(sqlite_store, few_shot_bundle("class_means", few_shot=few_shot))
-    error(add(sqlite_client, bundle.model.id), 500, "corrupt_blob")
-    assert list_ids(sqlite_client) == [bundle.model.id]
-
-
-def _least(bundle: Bundle, colour: tuple[int, int, int]) -> float:
-    """The highest logit of an image of that colour."""
-    x = (np.array(colour, np.float32) / 127.5 - 1)[None, :, None, None] * np.ones((1, 3, 4, 4), np.float32)
-    return float(ort.InferenceSession(bundle.files["model.onnx"]).run(["logits"], {"image": x})[0].max())
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_item_may_be_none_of_the_classes(sqlite_client: TestClient, sqlite_store: Store, kind: HeadKind) -> None:
-    client, bare = sqlite_client, few_shot_bundle(kind)
-    logits = {colour: _least(bare, colour) for colour in ((230, 20, 20), YELLOW, (120, 120, 120), (20, 230, 20))}
-    least = (min(logits.values()) + max(logits.values())) / 2
-    model = put(sqlite_store, few_shot_bundle(kind, least_logit=least)).model.id
-    files = [*photos(*logits), ("files", ("bad.png", b"no", "image/png"))]
-    found = client.post(f"/models/{model}/predict", files=files).json()["predictions"]
-    assert {one["none_of_these"] for one in found[:-1]} == {True, False}
-    for one, highest in zip(found, logits.values(), strict=False):
-        assert one["none_of_these"] is (highest < least)
-        assert len(one["top"]) == 3
-        assert (one["label"] is None) == (one["probability"] is None) == one["none_of_these"]
-        assert one["error"] is None
-    assert (found[-1]["error"]["code"], found[-1]["none_of_these"]) == ("unsupported_format", None)
-
-
-def test_without_a_threshold_nothing_is_said_of_it(sqlite_client: TestClient, sqlite_store: Store) -> None:
-    for bundle in (few_shot_bundle(), make_bundle()):
-        (found,) = answers(sqlite_client, put(sqlite_store, bundle).model.id, YELLOW)
-        assert found["none_of_these"] is None
-        assert found["label"]
-
-
-def test_a_new_class_takes_items_that_were_none(sqlite_client: TestClient, sqlite_store: Store) -> None:
-    model = put(sqlite_store, few_shot_bundle(least_logit=-1.0)).model.id
-    assert answers(sqlite_client, model, YELLOW)[0]["none_of_these"] is True
-    new = of_reply(add(sqlite_client, model))
-    assert new["manifest"]["few_shot"]["least_logit"] == -1.0
-    found = answers(sqlite_client, new["id"], YELLOW)[0]
-    assert (found["label"], found["none_of_these"]) == ("yellow", False)
-
-
 def test_the_books_hold_what_the_bundle_says(client: TestClient, store: Store) -> None:
     """On every database: the row is read back as it was replied."""
     model = put(store, few_shot_bundle()).model.id
@@ -482,26 +254,3 @@ def test_the_books_hold_what_the_bundle_says(client: TestClient, store: Store) -
     assert again == made
     assert json.loads(client.get(f"/models/{made['id']}/files/manifest.json").content) == made["manifest"]
     assert Model.model_validate(again).manifest.few_shot is not None
-
-
-def test_what_rounding_does_to_long_vectors_is_no_damage() -> None:
-    """An item that lies at a class's mean: its distance is a difference of large squares, and most of it is noise."""
-    rng = np.random.default_rng(0)
-    means = np.abs(rng.normal(0, 10, (20, 512))).astype(np.float32)
-    apart = 0.0
-    for mean in means:
-        item = mean + rng.normal(0, 0.03, mean.shape).astype(np.float32)
-        # As from a run of another size.
-        again = item * (1 + 1e-6 * rng.normal(size=mean.shape)).astype(np.float32)
-        one, other = _logits(item, means), _logits(again, means)
-        apart = max(apart, float(np.abs(one - other).max()))
-        assert agree(one, other)
-        assert agree(item, again)
-        assert not agree(one, _logits(item, means[::-1]))
-    assert apart > 1e-2
-
-
-def _logits(item: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Minus squared distances (C,) as a graph computes them."""
-    found: np.ndarray = -np.maximum((item * item).sum() - 2 * means @ item + (means * means).sum(axis=1), 0)
-    return found

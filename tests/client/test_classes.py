@@ -16,7 +16,7 @@ from graft.types import EpisodeReport
 from tests.app.bundles import COLOURS, put
 from tests.app.conftest import serving
 from tests.app.few_shot_bundles import few_shot_bundle
-from tests.app.test_classes import YELLOW, plain
+from tests.app.few_shot_doors import YELLOW, plain
 from tests.client.conftest import MODEL, error
 from tests.client.scripted import Answer
 from tests.client.scripted import serving as scripted
