@@ -18,7 +18,7 @@ from tests.builders import flat_zip, folder_zip
 from tests.engine.jobs import Workshop
 from tests.engine.tables import columns, table
 from tests.engine.uploads import members
-from worker.engine.adaptation.rules import OF_SOURCE
+from worker.engine.adaptation.rules import RULES
 from worker.engine.backbones import own
 from worker.engine.door import DataRef, Result, SuspendedError, Wish
 from worker.engine.heads import Head
@@ -111,7 +111,7 @@ def test_it_beats_the_model_as_it_was_and_leaves_its_classifier_alone(shop: Work
 def test_what_is_asked_of_source_items_is_left_out_and_said_to_be(shop: Workshop, parent: Path) -> None:
     guard = guarded(adapt(shop, parent, domain(shop)))
     asked = {check.name for check in guard.checks}
-    assert not asked & OF_SOURCE
+    assert not asked & {rule.name for rule in RULES if rule.of_source}
     assert {"agreement_alone", "differs", "collapse", "lost_classes", "agreement", "neighbours", "class_means"} <= asked
     assert all(check.value is not None for check in guard.checks)
     assert "no source items" in guard.reasons[-1]

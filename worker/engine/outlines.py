@@ -49,16 +49,16 @@ def find(name: str, cache: CacheFolder | None) -> onnx.ModelProto | None:
 
 def keep(name: str, model: onnx.ModelProto, module: nn.Module, cache: CacheFolder | None) -> None:
     """Keep the graph of a network without its weights; not if one of them is not found in it as it is."""
-    outline = onnx.ModelProto()
-    outline.CopyFrom(model)
     state = module.state_dict()
-    for tensor in outline.graph.initializer:
-        if tensor.name not in state:
-            continue
+    own = [tensor for tensor in model.graph.initializer if tensor.name in state]
+    for tensor in own:
         if not np.array_equal(numpy_helper.to_array(tensor), state[tensor.name].detach().cpu().numpy()):
             return
+    # The weights leave the graph for a moment: a second graph would hold them all once more.
+    for tensor in own:
         tensor.raw_data = b""
-    data = outline.SerializeToString()
+    data = model.SerializeToString()
+    fill(model, module)
     _hold(name, data)
     if cache is not None:
         cache.put(_KIND, name, lambda path: _write(path, data))
