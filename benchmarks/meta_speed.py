@@ -1,9 +1,10 @@
 """The inner loop's speed: MAML's step as the service takes it against a plain loop over tasks with `autograd.grad`.
 
 Both have the same loss and the same gradients of it, which is made sure of; they are timed in turn, and the ratio is
-the median over pairs. On cached features (1280 figures, 5 ways, 1 shot, 16 tasks) all tasks are adapted to at once: by
-inner products where one layer is trained, as in a job, and by `vmap` where there are more. Conv-4's on a CPU are one
-after the other, where what is spared is the body's slope in the first step, which is zero.
+the median over pairs. On cached features (1280 figures, 5 ways, 1 shot, 16 tasks) all tasks are adapted to at once. A
+job trains one layer on them, by inner products of the items: that is what the goal is for. A perceptron, which no job
+makes, goes by `vmap` and stands beside it without one. Conv-4's on a CPU are one after the other, where what is spared
+is the body's slope in the first step, which is zero.
 """
 
 import statistics
@@ -42,9 +43,9 @@ def speed(table: Table, *, pairs: int = _PAIRS) -> None:
     layer = Embedder(None, nn.Linear(_FEATURES, WIDTH), WIDTH)
     mlp = Embedder(nn.Sequential(nn.Linear(_FEATURES, WIDTH), nn.ReLU(), nn.Linear(WIDTH, _HIDDEN)), None, _HIDDEN)
     features = torch.randn(16, WAYS, SHOTS + QUERIES, _FEATURES)
-    for what, network in (("MLP", mlp), ("one layer", layer)):
+    for what, network, goal in (("one layer", layer, 2.0), ("MLP", mlp, None)):
         name = f"cached features, {what}, 16 tasks"
-        _compare(table, name, network, "features", features, goal=2.0, pairs=pairs)
+        _compare(table, name, network, "features", features, goal=goal, pairs=pairs)
     card = find("conv4")
     assert card is not None
     network = Embedder(small.build(card), None, card.width)

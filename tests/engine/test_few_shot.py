@@ -21,13 +21,17 @@ from worker.engine.data import read
 from worker.engine.door import Inputs
 from worker.engine.few_shot import class_heads
 from worker.engine.few_shot.classes import divide
+from worker.engine.few_shot.embedder import Embedder
 from worker.engine.few_shot.episodes import Pool, draw, feasible
 from worker.engine.few_shot.material import Material
 from worker.engine.few_shot.material import Test as EpisodeKind
+from worker.engine.few_shot.metric import MetricTraining
 from worker.engine.few_shot.training import _validation
 from worker.engine.few_shot.views import Embedded, Pictures, Vectors
+from worker.engine.loop import Batch
 from worker.engine.methods.maths import transductive
 from worker.engine.methods.maths.episodes import prototypes, ridge_scores, squared_distances
+from worker.engine.methods.prototypical_network import Prototypes
 from worker.engine.recipes import warp
 from worker.engine.stages import Unit
 
@@ -185,6 +189,28 @@ def test_distances_to_prototypes() -> None:
     found = squared_distances(query, means)
     assert found.shape == (2, 6, 3)
     torch.testing.assert_close(found[1, 2, 0], (query[1, 2] - support[1, 0].mean(dim=0)).square().sum())
+
+
+def test_each_item_of_an_episode_is_known_once() -> None:
+    """Two episodes of three classes, five items each: the first two are known, then the next two, the last never."""
+    rng = torch.Generator().manual_seed(0)
+    items = torch.randn(2, 3, 5, 4, generator=rng)
+    net = Prototypes(Embedder(None, torch.nn.Linear(4, 4), 4), cosine=False)
+    setting: Any = SimpleNamespace(
+        built=SimpleNamespace(backbone=None),
+        options=SimpleNamespace(train_shots=2),
+        task=SimpleNamespace(device=torch.device("cpu")),
+    )
+    found = MetricTraining(setting, net).loss(Batch((items,), torch.arange(3).expand(2, 3)))["episodes"]
+    z, losses = net.embed(items), []
+    for known in ([0, 1], [2, 3]):
+        asked = [number for number in range(5) if number not in known]
+        for episode in z:
+            means = episode[:, known].mean(dim=1)
+            for label in range(3):
+                scores = -(episode[label, asked][:, None] - means).square().sum(dim=-1)
+                losses.append(torch.nn.functional.cross_entropy(scores, torch.full((3,), label)))
+    torch.testing.assert_close(found, torch.stack(losses).mean())
 
 
 @pytest.mark.parametrize("name", ["bd_cspn", "tim"])
