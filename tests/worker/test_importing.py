@@ -68,7 +68,8 @@ def sleep(_link: Link, *_args: Any) -> dict[str, Any]:
     return {}
 
 
-def test_weights_become_a_model_and_the_upload_goes(place: Place) -> None:
+def test_weights_become_a_model_and_the_upload_goes(sqlite_place: Place) -> None:
+    place = sqlite_place
     import_id = upload(place, state_bytes(tiny_state()), classes=[f"c{i}" for i in range(1000)])
     assert importer(place).run_next("me")
     done = found(place, import_id)

@@ -257,25 +257,25 @@ def test_sigterm_loses_no_step_and_a_second_one_does_not_cut_it_short(sqlite_bra
     assert "resumed_from" in begun[1]
 
 
-def test_a_killed_worker_costs_no_more_than_the_steps_since_the_checkpoint(braced: Place) -> None:
-    worker = braced.worker()
-    job_id = braced.submit("count", n=40, pause=0.1)
-    braced.until(lambda: len(counted(braced, job_id)) > 10)
+def test_a_killed_worker_costs_no_more_than_the_steps_since_the_checkpoint(sqlite_braced: Place) -> None:
+    worker = sqlite_braced.worker()
+    job_id = sqlite_braced.submit("count", n=40, pause=0.1)
+    sqlite_braced.until(lambda: len(counted(sqlite_braced, job_id)) > 10)
     worker.kill()
     worker.wait()
-    braced.worker()
-    (job,) = braced.until_done(job_id)
+    sqlite_braced.worker()
+    (job,) = sqlite_braced.until_done(job_id)
     assert (job.state, job.attempt, job.lost) == ("succeeded", 2, 1)
-    done = counted(braced, job_id)
+    done = counted(sqlite_braced, job_id)
     assert set(done) == set(range(1, 41))
     assert len(done) <= 40 + 5
-    epochs = [data["epoch"] for kind, data in braced.events(job_id) if kind == "metric" and "epoch" in data]
+    epochs = [data["epoch"] for kind, data in sqlite_braced.events(job_id) if kind == "metric" and "epoch" in data]
     assert epochs == list(range(1, 41))
     # A worker killed between a checkpoint and its row, or before the old one was removed, leaves that to the collector.
-    assert len(list(braced.store.blobs.root.glob("??/*"))) <= 4 + 2
-    Collector(braced.store, braced.settings.model_copy(update={"garbage_seconds": 0})).sweep()
-    assert len(list(braced.store.blobs.root.glob("??/*"))) == 4  # content, manifest, bundle, report
-    assert braced.leftovers() == []
+    assert len(list(sqlite_braced.store.blobs.root.glob("??/*"))) <= 4 + 2
+    Collector(sqlite_braced.store, sqlite_braced.settings.model_copy(update={"garbage_seconds": 0})).sweep()
+    assert len(list(sqlite_braced.store.blobs.root.glob("??/*"))) == 4  # content, manifest, bundle, report
+    assert sqlite_braced.leftovers() == []
 
 
 def test_a_worker_killed_by_force_leaves_no_temporary_folder_for_long(
