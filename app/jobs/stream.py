@@ -22,9 +22,7 @@ _KEEP_ALIVE = format_sse_event(comment="keep-alive")
 log = structlog.get_logger(__name__)
 
 
-async def stream(
-    store: Store, tailer: Tailer, tenant: str, job_id: str, *, seq: int, keep_alive: float = KEEP_ALIVE_SECONDS
-) -> AsyncIterator[bytes]:
+async def stream(store: Store, tailer: Tailer, tenant: str, job_id: str, *, seq: int) -> AsyncIterator[bytes]:
     """Every event after `seq` once and in order, then, after a terminal state, `end` with the job."""
     yield _HELLO
     with tailer.follow(job_id) as feed:
@@ -42,7 +40,7 @@ async def stream(
             if new:
                 seq = new[-1].seq
                 yield b"".join(event.data for event in new)
-            elif not await _wait(changed, keep_alive):
+            elif not await _wait(changed, KEEP_ALIVE_SECONDS):
                 yield _KEEP_ALIVE
 
 

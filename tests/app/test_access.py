@@ -291,7 +291,10 @@ def test_a_key_revoked_elsewhere_is_refused_within_five_seconds(app: FastAPI, st
     assert code(client.get("/jobs")) == (401, "invalid_key")
 
 
-def test_an_event_stream_ends_when_its_key_does(settings: Settings, sqlite_store: Store) -> None:
+def test_an_event_stream_ends_when_its_key_does(
+    settings: Settings, sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.jobs.stream.KEEP_ALIVE_SECONDS", 1.0)  # the key is looked at when something is sent
     key = make_key(sqlite_store)
     job = add_job(sqlite_store, add_dataset(sqlite_store))
     headers = bearer(key) | {"Accept": "text/event-stream"}

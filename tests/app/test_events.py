@@ -156,7 +156,8 @@ def wait_for(server: str, streams: int) -> None:
         time.sleep(0.02)
 
 
-def test_a_silent_stream_is_kept_alive(sqlite_store: Store) -> None:
+def test_a_silent_stream_is_kept_alive(sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.jobs.stream.KEEP_ALIVE_SECONDS", 0.1)
     add_job(sqlite_store, add_dataset(sqlite_store))
     job = start_job(sqlite_store).id
 
@@ -164,7 +165,7 @@ def test_a_silent_stream_is_kept_alive(sqlite_store: Store) -> None:
         tailer = Tailer(sqlite_store)
         tailer.start()
         chunks: list[bytes] = []
-        async for chunk in stream(sqlite_store, tailer, TENANT, job, seq=0, keep_alive=0.1):
+        async for chunk in stream(sqlite_store, tailer, TENANT, job, seq=0):
             chunks.append(chunk)
             if chunks.count(b": keep-alive\n\n") == 2:
                 tailer.hang_up()

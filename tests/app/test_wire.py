@@ -189,8 +189,9 @@ def test_a_body_that_stops_is_408_and_leaves_nothing(address: str, sqlite_store:
     assert httpx2.get(f"{address}/datasets").json()["data"] == []
 
 
-def test_a_body_nobody_wants_does_not_hold_the_connection(address: str) -> None:
+def test_a_body_nobody_wants_does_not_hold_the_connection(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reply comes at once; whoever goes on sending is hung up on soon after."""
+    monkeypatch.setattr("app.server.protocol.LEFTOVER_SECONDS", 1.0)
     with line(address) as connection:
         connection.sendall(b"POST /jobs HTTP/1.1\r\n" + HOST + b"Content-Length: 100000000\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 413")
@@ -200,17 +201,17 @@ def test_a_body_nobody_wants_does_not_hold_the_connection(address: str) -> None:
                 time.sleep(0.1)
 
 
-def test_a_connection_is_kept_for_a_while_and_http_1_0_is_not(sqlite_server: str) -> None:
-    old = told(sqlite_server, b"GET /healthz HTTP/1.0\r\n\r\n")
+def test_a_connection_is_kept_for_a_while_and_http_1_0_is_not(address: str) -> None:
+    old = told(address, b"GET /healthz HTTP/1.0\r\n\r\n")
     assert old.startswith(b"HTTP/1.1 200")
-    with line(sqlite_server) as connection:
+    with line(address) as connection:
         for _ in range(3):
             connection.sendall(b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
             assert answer(connection).startswith(b"HTTP/1.1 200")
         connection.sendall(b"\r\n")  # a stray line end, then nothing
         assert everything(connection) == b""
     both = b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\nGET /healthz HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
-    assert told(sqlite_server, both).count(b"HTTP/1.1 200") == 2
+    assert told(address, both).count(b"HTTP/1.1 200") == 2
 
 
 def test_too_many_connections_are_503(settings: Settings, sqlite_store: Store) -> None:
