@@ -35,6 +35,7 @@ FROZEN = (
     "coral",
     "tca",
     "jda",
+    "meda",
     "linear_ot",
     "sinkhorn_ot",
     "prototype_self_training",

@@ -6,8 +6,8 @@ import torch
 from scipy.linalg import expm
 
 from core.contract.errors import JobError
-from core.contract.methods import Coral, Jda, KernelCca, LinearOt, SinkhornOt, SubspaceAlignment, Tca
-from worker.engine.methods import coral, jda, kernel_cca, linear_ot, sinkhorn_ot, subspace_alignment, tca
+from core.contract.methods import Coral, Jda, KernelCca, LinearOt, Meda, SinkhornOt, SubspaceAlignment, Tca
+from worker.engine.methods import coral, jda, kernel_cca, linear_ot, meda, sinkhorn_ot, subspace_alignment, tca
 from worker.engine.methods.adapting import Domains
 from worker.engine.methods.aligning import behind, classifier, lengths, through
 from worker.engine.partners import paired
@@ -22,6 +22,7 @@ MARKED = {
     "tca": (tca, Tca(axes=4)),
     "tca, rbf": (tca, Tca(axes=6, kernel="rbf", landmarks=100)),
     "jda": (jda, Jda(axes=4)),
+    "meda": (meda, Meda(axes=4)),
 }
 WIDTH = 12
 

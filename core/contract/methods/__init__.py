@@ -30,6 +30,7 @@ from core.contract.methods.linear_probe import LinearProbe
 from core.contract.methods.maml import Maml
 from core.contract.methods.matching_network import MatchingNetwork
 from core.contract.methods.mcc import Mcc
+from core.contract.methods.meda import Meda
 from core.contract.methods.meta_sgd import MetaSgd
 from core.contract.methods.prototype_self_training import PrototypeSelfTraining
 from core.contract.methods.prototypical_network import PrototypicalNetwork
@@ -80,6 +81,7 @@ AnyMethod = Annotated[
     | R2d2
     | Maml
     | Anil
+    | Meda
     | MetaSgd
     | Reptile
     | AdaptFewShot,
@@ -122,6 +124,7 @@ METHODS: dict[str, type[MethodOptions]] = {
     "r2d2": R2d2,
     "maml": Maml,
     "anil": Anil,
+    "meda": Meda,
     "meta_sgd": MetaSgd,
     "reptile": Reptile,
     "adapt_few_shot": AdaptFewShot,
@@ -178,6 +181,7 @@ __all__ = [
     "Maml",
     "MatchingNetwork",
     "Mcc",
+    "Meda",
     "MetaSgd",
     "MethodCard",
     "MethodOptions",

@@ -27,7 +27,7 @@ from worker.engine.adaptation import guard, rules, runners
 from worker.engine.adaptation.evidence import Evidence
 from worker.engine.adaptation.guard import Decision
 from worker.engine.adaptation.measures import Ground
-from worker.engine.methods.adapting import Adapted, Domains, adapt
+from worker.engine.methods.adapting import Adapted, Domains, adapt, mixed
 from worker.engine.task import Raced, Task, Trained
 
 Floats = NDArray[np.float32]
@@ -121,8 +121,8 @@ def contend(
     check()
     prototypes = race.judged("prototype_self_training", lambda: runners.prototypes(found, modality))
     check()
-    lumps = race.judged(LUMPS, lambda: runners.mixed(found, [selective.adapted, prototypes.adapted], [2, 1]))
-    guesses = race.judged(PSEUDO_LABELS, lambda: runners.mixed(found, [selective.adapted, centred.adapted], [3, 2]))
+    lumps = race.judged(LUMPS, lambda: mixed(found, [selective.adapted, prototypes.adapted], [2, 1]))
+    guesses = race.judged(PSEUDO_LABELS, lambda: mixed(found, [selective.adapted, centred.adapted], [3, 2]))
     order = [guesses, centred]
     if race.ground.source_neighbours >= _LUMPY:
         order = [*([lumps] if _accepted(prototypes) and _accepted(selective) else []), selective, *order]

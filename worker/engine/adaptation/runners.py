@@ -4,7 +4,6 @@ n source items, m target items, D features, C classes. Each runner makes of `Dom
 the target, and one for items of the source.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +11,9 @@ from numpy.typing import NDArray
 
 from core.contract.datasets import Modality
 from core.contract.methods import LabelShift, LinearProbe
-from worker.engine.heads import Head, Mixture
+from worker.engine.heads import Head
 from worker.engine.methods import label_shift, linear_probe
-from worker.engine.methods.adapting import Adapted, Domains
+from worker.engine.methods.adapting import Adapted, Domains, mixed
 from worker.engine.methods.maths import pseudo_labels
 from worker.engine.methods.maths.pseudo_labels import Guessed, Prototypes, Selective
 from worker.engine.stages import Affine, Unit
@@ -22,7 +21,6 @@ from worker.engine.stages import Affine, Unit
 Floats = NDArray[np.float32]
 # Six fits that differ in what nobody can choose without labels: their mean is better than most of them, and steadier.
 SELECTIVE = tuple(Selective(axes=axes, shrinkage=share) for axes in (64, 128, 256) for share in (0.1, 0.4))
-_SHARPNESS = 2.0  # margin between the two likeliest classes of the median target item, in nats
 
 
 @dataclass(frozen=True)
@@ -81,22 +79,6 @@ def prototypes(found: Domains, modality: Modality) -> Adapted:
 def shifted(found: Domains, rng: np.random.Generator, modality: Modality) -> Adapted:
     """The source-only classifier with the classes' shares of the target."""
     return label_shift.fit(found, LabelShift(), rng, modality)
-
-
-def mixed(found: Domains, parts: Sequence[Adapted], weights: Sequence[float]) -> Adapted:
-    """The weighted mean of what several make probable, all equally sure of the target's items."""
-    shares = tuple(float(weight) / sum(weights) for weight in weights)
-    temperatures = tuple(_temperature(part.head(found.xt)) for part in parts)
-    heads = [
-        Mixture(tuple(heads), shares, temperatures).as_head()
-        for heads in ([part.head for part in parts], [part.source_head for part in parts])
-    ]
-    return Adapted(heads[0], heads[1])
-
-
-def _temperature(logits: Floats) -> float:
-    ranked = np.sort(logits.astype(np.float64), axis=1)
-    return max(float(np.median(ranked[:, -1] - ranked[:, -2])) / _SHARPNESS, 1e-6)
 
 
 def _adapted(guessed: Guessed) -> Adapted:

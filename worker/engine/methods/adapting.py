@@ -4,7 +4,7 @@ A method is a function from `Domains` to `Adapted`. It is called twice where the
 them, for answers to items that were not learnt from (the temperature and the guard rest on these), and with them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from core.contract.errors import JobError
 from worker.engine.data import Items, JobData
-from worker.engine.heads import Head
+from worker.engine.heads import Head, Mixture
 from worker.engine.task import Task, Trained
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+_SHARPNESS = 2.0  # margin between the two likeliest classes of the median target item, in nats
 
 
 @dataclass(frozen=True)
@@ -103,3 +104,19 @@ def target_items(task: Task) -> Items:
 def names(items: Items) -> list[str]:
     """Their paths in their upload."""
     return [items.name(position) for position in range(len(items))]
+
+
+def mixed(found: Domains, parts: Sequence[Adapted], weights: Sequence[float]) -> Adapted:
+    """The weighted mean of what several make probable, all equally sure of the target's items."""
+    shares = tuple(float(weight) / sum(weights) for weight in weights)
+    temperatures = tuple(_temperature(part.head(found.xt)) for part in parts)
+    heads = [
+        Mixture(tuple(heads), shares, temperatures).as_head()
+        for heads in ([part.head for part in parts], [part.source_head for part in parts])
+    ]
+    return Adapted(heads[0], heads[1])
+
+
+def _temperature(logits: Floats) -> float:
+    ranked = np.sort(logits.astype(np.float64), axis=1)
+    return max(float(np.median(ranked[:, -1] - ranked[:, -2])) / _SHARPNESS, 1e-6)

@@ -72,7 +72,7 @@ def selective_by(
     xs: Floats, ys: Ints, xt: Floats, classes: int, several: Sequence[Selective], *, unit: bool = True
 ) -> list[Guessed]:
     """The same with several options, for which the principal axes are found once."""
-    fronts = _Front.of(xs, unit), _Front.of(xt, unit)
+    fronts = Front.of(xs, unit), Front.of(xt, unit)
     zs, zt = fronts[0](xs), fronts[1](xt)
     axes = principal_axes(np.vstack([zs, zt]), max(options.axes for options in several))
     domains = _Domains(zs @ axes, ys, zt @ axes, classes)
@@ -89,7 +89,7 @@ class _Domains:
     classes: int
 
 
-def _selective(found: _Domains, options: Selective, fronts: tuple["_Front", "_Front"], axes: Array) -> Guessed:
+def _selective(found: _Domains, options: Selective, fronts: tuple["Front", "Front"], axes: Array) -> Guessed:
     unit, keep = fronts[0].unit, axes.shape[1]
     zs, zt = _scaled(found.zs[:, :keep], unit), _scaled(found.zt[:, :keep], unit)
     fitted = _Discriminant.fit(zs, found.ys, found.classes, options.shrinkage)
@@ -109,7 +109,7 @@ def prototypes(xs: Floats, ys: Ints, xt: Floats, classes: int, options: Prototyp
     Shapes as in `selective`. Cosines about each domain's own mean are what is compared: two domains that differ by a
     shift alone are then the same.
     """
-    a, b = _Front.of(xs, unit), _Front.of(xt, unit)
+    a, b = Front.of(xs, unit), Front.of(xt, unit)
     zs, zt = _scaled(a(xs), True), _scaled(b(xt), True)
     first = _scaled(class_means(zs, ys, classes), True)
     means = first
@@ -169,7 +169,7 @@ def nearest_means(x: Array, start: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class _Front:
+class Front:
     """How a domain is brought to its own centre; of tables its columns' scale is taken, too."""
 
     mean: Array
@@ -177,7 +177,7 @@ class _Front:
     unit: bool
 
     @classmethod
-    def of(cls, x: Floats, unit: bool) -> "_Front":
+    def of(cls, x: Floats, unit: bool) -> "Front":
         z = _scaled(np.asarray(x, dtype=np.float64), unit)
         spread = np.ones(z.shape[1]) if unit else np.maximum(z.std(axis=0), max(1e-3 * float(z.std()), 1e-6))
         return cls(z.mean(axis=0), spread, unit)
@@ -241,7 +241,7 @@ class _Discriminant:
         centres = nearest_means(placed, self.means)
         return np.asarray(np.maximum(odds, softmax(_closeness(placed, centres), axis=1)))
 
-    def head(self, front: _Front, axes: Array) -> Head:
+    def head(self, front: Front, axes: Array) -> Head:
         """Minus the squared distance to each class mean, without the part that all classes share."""
         place = Affine(_f32(self.axes.T), _f32(-self.mean))
         weight, bias = 2 * _WARMTH * self.means, -_WARMTH * np.square(self.means).sum(axis=1)
