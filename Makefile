@@ -39,7 +39,7 @@ demo: install  ## start the service and run one whole job through the API
 	@$(BIN)/python -m examples.demo $(if $(DATA),--data '$(DATA)')
 
 test: install
-	@$(BIN)/python -m pytest -n 2 --dist loadscope $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: install
 	@$(BIN)/ruff check .

@@ -13,7 +13,8 @@ HERE = Path(__file__).parent
 PAGE = HERE / "methods.md"
 RESULTS = HERE.parent / "benchmarks" / "results"
 
-# Where a method's figures stand: the file of results, and which of its rows. Those that adapt stand in `ADAPTED`.
+# Where a method's figures stand: the file of results, and which of its rows. Those that adapt stand in `ADAPTED`, those
+# that learn from episodes in `EPISODES`.
 FIGURES: dict[str, tuple[str, str]] = {
     "domain_shift": ("shift_power", r"^type I error"),
     "linear_probe": ("finetune", r"linear[_ ]probe"),
@@ -21,6 +22,7 @@ FIGURES: dict[str, tuple[str, str]] = {
     "rank_base_models": ("ranking", r"^mean |^base models$|^sets$|from cached features|fine-tuned"),
 }
 ADAPTED = ("domain_photos", "domain_digits", "domain_reviews")
+EPISODES = ("few_shot_omniglot", "few_shot_photos")
 _INTRODUCTION = """\
 # Methods
 
@@ -138,7 +140,9 @@ def _cell(text: str) -> str:
 def _figures(name: str) -> list[str]:
     """What was measured of the method, out of the files of results."""
     adapted = rf", {re.escape(name)}, (mean|served, mean|pairs|seconds)"
-    places = [FIGURES[name]] if name in FIGURES else [(file, adapted) for file in ADAPTED]
+    episodes = rf", {re.escape(name)}, \d+ ways \d+ shots?$"
+    usual = [*((file, adapted) for file in ADAPTED), *((file, episodes) for file in EPISODES)]
+    places = [FIGURES[name]] if name in FIGURES else usual
     found = [line for file, wanted in places for line in _measured(file, wanted)]
     return found or ["**Measured.** Nothing yet.", ""]
 

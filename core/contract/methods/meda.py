@@ -46,7 +46,7 @@ class Meda(MethodOptions):
     neighbours: int = Field(default=10, ge=1, le=100, description="Of each item, by their angle.")
     rounds: int = Field(default=10, ge=1, le=100, description="How often labels are guessed; fewer if they settle.")
     landmarks: int = Field(
-        default=2000,
+        default=1000,
         ge=10,
         le=5000,
         description="Items that the kernel compares with: all of them, if there are no more than these.",
