@@ -1,0 +1,18 @@
+"""Benchmarks that start processes of their own run there, where nothing else has imported what they need."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize("name", ["label_shift", "tca"])
+def test_a_fit_at_scale_runs_in_a_process_of_its_own(name: str) -> None:
+    command = [sys.executable, "-m", "benchmarks.domain_parts", "--fit", name, "--items", "100"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["seconds"] > 0
+    assert 0.05 < told["gigabytes"] < 4
