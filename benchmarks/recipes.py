@@ -30,6 +30,7 @@ METHODS: dict[str, FineTune] = {
     LORA: FineTune(lora_rank=16),
 }
 USUAL = (LP_FT, PLAIN, SCRATCH)
+_BEES = 145 / 153  # 94.8 %: of the held-out ants and bees, what the best published tutorial's model finds
 _GAIN = 0.03  # what is asked of fine-tuning on reviews, beyond the probe
 
 
@@ -180,7 +181,7 @@ def _tell(table: Table, upload: sets.Upload, outcomes: dict[str, Outcome], probe
             table.add(f"{title}, verdict {verdict}", verdicts.count(verdict), "", "jobs")
     table.add(f"{upload.name}, linear probe, accuracy", probe)
     if LP_FT in outcomes and upload.name == "hymenoptera":
-        table.add("hymenoptera, LP-FT, accuracy, goal", outcomes[LP_FT].accuracy, ">= 0.948")
+        table.add("hymenoptera, LP-FT, accuracy, goal", outcomes[LP_FT].accuracy, f">= {_BEES:.4f}")
     tuned = [outcomes[name].accuracy for name in (LP_FT, LORA) if name in outcomes]
     if tuned and upload.modality == "text":
         table.add(f"{upload.name}, LP-FT or LoRA minus probe", max(tuned) - probe, f">= {_GAIN}")

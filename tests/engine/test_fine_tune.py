@@ -2,6 +2,7 @@
 
 import copy
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -184,6 +185,32 @@ def test_without_validation_items_the_last_weights_are_kept(shop):
     assert result.report.validation_items == 0
     assert result.report.calibration.temperature == 1.0
     assert any("no validation items" in note for note in result.report.notes)
+
+
+@pytest.mark.parametrize(
+    ("gain", "items", "best_epoch", "better"),
+    [
+        (0.0, 40, 1, False),  # one item's luck against another's
+        (3.0, 40, 1, True),
+        (3.0, 40, 0, False),  # the loop found nothing better than the start
+        (3.0, 40, None, True),  # nothing was validated
+        (0.0, 1, 1, True),  # nothing to tell by
+    ],
+)
+def test_a_gain_within_the_noise_of_validation_is_none(gain, items, best_epoch, better):
+    rng = np.random.default_rng(0)
+    labels = np.arange(items) % 2
+    before = rng.normal(size=(items, 2)).astype(np.float32) + 2 * np.eye(2, dtype=np.float32)[labels]
+    after = before + 0.5 * rng.normal(size=before.shape).astype(np.float32)
+    after += np.float32(gain) * np.eye(2, dtype=np.float32)[labels]
+    validation = type("Some", (), {"labels": labels, "__len__": lambda _self: items})()
+    task = SimpleNamespace(
+        data=SimpleNamespace(validation=validation, problem="classification"), features=lambda _items: before
+    )
+    start = Head(np.eye(2, dtype=np.float32), np.zeros(2, dtype=np.float32))
+    outcome = SimpleNamespace(best_epoch=best_epoch)
+    assert fine_tune._is_better(task, FineTune(), start, outcome, lambda: after) is better
+    assert fine_tune._is_better(task, FineTune(head_start=False), start, outcome, lambda: after)
 
 
 def test_outputs_that_explode_are_told():

@@ -33,10 +33,15 @@ def softmax(logits: Floats, temperature: float = 1.0) -> NDArray[np.float64]:
 
 def nll(logits: Floats, labels: Ints, temperature: float = 1.0) -> float:
     """Mean negative log likelihood in nats of `labels` (n,) under softmax(logits / temperature), logits (n, C)."""
+    return float(np.mean(item_nll(logits, labels, temperature)))
+
+
+def item_nll(logits: Floats, labels: Ints, temperature: float = 1.0) -> NDArray[np.float64]:
+    """The same of each item (n,)."""
     scaled = np.asarray(logits, dtype=np.float64) / temperature
     top = scaled.max(axis=1)
     log_sum = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
-    return float(np.mean(log_sum - scaled[np.arange(len(labels)), labels]))
+    return np.asarray(log_sum - scaled[np.arange(len(labels)), labels])
 
 
 def wilson(right: int, n: int, z: float = Z95) -> tuple[float, float]:

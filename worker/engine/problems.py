@@ -72,12 +72,17 @@ def probabilities(problem: Problem, logits: Floats, temperature: float = 1.0) ->
 
 def nll(problem: Problem, logits: Floats, targets: Targets, temperature: float = 1.0) -> float:
     """Mean negative log likelihood in nats (per item and class for `multi_label`); half the squared error."""
+    return float(np.mean(item_nll(problem, logits, targets, temperature)))
+
+
+def item_nll(problem: Problem, logits: Floats, targets: Targets, temperature: float = 1.0) -> NDArray[np.float64]:
+    """The same of each item (n,)."""
     if problem == "classification":
-        return metrics.nll(logits, targets, temperature)
+        return metrics.item_nll(logits, targets, temperature)
     scaled = np.asarray(logits, dtype=np.float64) / temperature
     if problem == "multi_label":
-        return float(np.mean(np.logaddexp(0, scaled) - scaled * targets))
-    return float(0.5 * np.mean((scaled - targets) ** 2))
+        return np.asarray(np.mean(np.logaddexp(0, scaled) - scaled * targets, axis=1))
+    return np.asarray(0.5 * np.mean((scaled - targets) ** 2, axis=1))
 
 
 def item_scores(problem: Problem, logits: Floats, targets: Targets) -> NDArray[np.float64]:

@@ -42,8 +42,8 @@ class FineTune(MethodOptions):
     head_start: bool = Field(
         default=True,
         description="Start the head from a linear probe on cached features (LP-FT; Kumar, Raghunathan, Jones, Ma, "
-        "Liang: Fine-Tuning can Distort Pretrained Features, ICLR 2022), and serve a plain linear probe if training "
-        "does not beat it on validation; ignored from scratch.",
+        "Liang: Fine-Tuning can Distort Pretrained Features, ICLR 2022), and serve a plain linear probe if training is "
+        "not better on validation by more than one standard error; ignored from scratch.",
     )
     epochs: Annotated[int, Field(ge=1, le=1000)] | Auto = Field(
         default="auto", description="Passes over the training split, at most."

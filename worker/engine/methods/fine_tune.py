@@ -2,10 +2,13 @@
 
 Yosinski et al., NeurIPS 2014. By default the head starts from a logistic regression on frozen features (LP-FT: Kumar
 et al., ICLR 2022), so that training starts at its accuracy; the best state on validation is kept. The `linear_probe`
-that the user could have had without training stays a candidate: if it is better on validation, it is what comes out.
+that the user could have had without training stays a candidate: it is what comes out unless training is better on
+validation by more than one standard error (Breiman et al.: Classification and Regression Trees, 1984), for the probe
+then learns from the validation items, too.
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,7 +25,7 @@ from core.contract.reports import CurvePoint
 from core.recipes import Facts, Settled, resolve
 from worker.engine import loop
 from worker.engine.backbones import Backbone, Base
-from worker.engine.calibration import calibrated_nll
+from worker.engine.calibration import calibrated_nll, fit_temperature
 from worker.engine.data import Items
 from worker.engine.feeds import Floats, embed_all, feature_feed, source
 from worker.engine.heads import Head
@@ -32,7 +35,7 @@ from worker.engine.memory import AtATime
 from worker.engine.methods import linear_probe
 from worker.engine.methods.network import Course, Orders, follow, plan, repeatable
 from worker.engine.methods.supervised import HeadTraining, Supervised, move, optimiser
-from worker.engine.problems import Targets, score
+from worker.engine.problems import Targets, item_nll, score
 from worker.engine.recipes import distributed, lora, wise
 from worker.engine.recipes.objective import Objective
 from worker.engine.task import Task, Trained
@@ -142,16 +145,17 @@ def _train_head(task: Task, options: Settled, head: Head) -> Trained:
     )
     seen = task.features(data.validation) if len(data.validation) else None
 
-    def measure() -> Validation:
+    def answers() -> Floats:
         assert seen is not None
-        return validation(method, seen, data.validation.labels, data.problem, _remedy(options))
+        return told(method, seen, _remedy(options))
 
-    validate = None if seen is None else measure
+    validate = None if seen is None else _rating(task, answers)
     begin = _state(method, options)
     ahead = plan(options, len(data.train), None, _remedy(options))
     outcome = _loop(task, method, feed, ahead, validate=validate, rule=optimiser(method, options))
     share = _between(method, begin, options, outcome, validate)
-    return _trained(task, options, method, outcome, share)
+    better = _is_better(task, options, head, outcome, answers)
+    return _trained(task, options, method, outcome, share, better=better)
 
 
 def _train_network(task: Task, options: Settled, head: Head) -> Trained:
@@ -168,7 +172,7 @@ def _train_network(task: Task, options: Settled, head: Head) -> Trained:
         method = course.method(task.device)
         seen = source(data.validation, backbone, share=0.1)
 
-        def measure() -> Validation:
+        def answers() -> Floats:
             embedding = embed_all(
                 backbone.module,
                 seen,
@@ -178,18 +182,19 @@ def _train_network(task: Task, options: Settled, head: Head) -> Trained:
                 check=task.wishes.check,
                 sizes=sizes,
             )
-            return validation(method, embedding, data.validation.labels, data.problem, _remedy(options))
+            return told(method, embedding, _remedy(options))
 
         feed = course.feed(data.train, task.device, pool, task.wishes.check, team)
-        validate = measure if len(data.validation) else None
+        validate = _rating(task, answers) if len(data.validation) else None
         outcome = _loop(task, method, feed, ahead, validate=validate, rule=optimiser(method, options), team=team)
         if options.lora_rank:
             _merge(backbone, _remedy(options))
         share = _between(method, begin, options, outcome, validate)
+        better = _is_better(task, options, head, outcome, answers)
     move(method.module, torch.device("cpu"))
     method.module.eval()
-    trained = _trained(task, options, method, outcome, share)
-    kept = options.freeze == "all" or outcome.best_epoch == 0  # then the network is as it was
+    trained = _trained(task, options, method, outcome, share, better=better)
+    kept = options.freeze == "all" or outcome.best_epoch == 0 or not better  # then the network is as it was
     return replace(trained, backbone=None if kept else backbone)
 
 
@@ -224,10 +229,35 @@ def _team(task: Task, course: Course) -> Iterator[distributed.Team | None]:
         yield found
 
 
-def _trained(task: Task, options: Settled, method: Supervised, outcome: loop.Outcome, share: float | None) -> Trained:
+def _rating(task: Task, answers: Callable[[], Floats]) -> Validate:
+    data = task.data
+    return lambda: _rated(answers(), data.validation.labels, data.problem)
+
+
+def _is_better(task: Task, options: Settled, start: Head, outcome: loop.Outcome, answers: Callable[[], Floats]) -> bool:
+    """Whether validation tells the trained weights from the head start that they had, by one standard error.
+
+    Always so where there is no such start, or too little to tell by.
+    """
+    items, problem = task.data.validation, task.data.problem
+    if not _probed(options) or outcome.best_epoch is None or len(items) < 2:
+        return True
+    if outcome.best_epoch == 0:
+        return False
+    before, after = (
+        item_nll(problem, logits, items.labels, fit_temperature(logits, items.labels, problem))
+        for logits in (start(task.features(items)), answers())
+    )
+    gain = before - after
+    return bool(gain.mean() > gain.std(ddof=1) / math.sqrt(len(gain)))
+
+
+def _trained(
+    task: Task, options: Settled, method: Supervised, outcome: loop.Outcome, share: float | None, *, better: bool
+) -> Trained:
     """What training came to. Whether that is better than a linear probe is for the contest of the arms to say."""
     notes = _story(outcome, options, share)
-    if outcome.best_epoch == 0 and _probed(options):
+    if not better:
         return _as_probe(task, outcome, notes)
     found: dict[str, object] = {} if share is None else {"wise_ft": share}
     head = _finite(method, _remedy(options))
@@ -238,7 +268,10 @@ def _as_probe(task: Task, outcome: loop.Outcome, notes: list[str]) -> Trained:
     """Training came to nothing better than its start: the probe that the user would have had, fitted to all items."""
     data = task.data.merged()
     fitted = _probe(task, data.train, LinearProbe())
-    why = "Training was not better on validation than the linear probe it started from: that probe is what comes out."
+    why = (
+        "Training was not better on validation than the linear probe it started from, or not by more than one standard "
+        "error: that probe is what comes out."
+    )
     return Trained(data, fitted.head, out_of_fold=fitted.out_of_fold, curve=outcome.curve, notes=[*notes, why])
 
 
@@ -309,12 +342,22 @@ def _between(
 def validation(
     method: Supervised, embedding: Floats, labels: Targets, problem: Problem, remedy: str = REMEDY
 ) -> Validation:
-    """The loss is the one after temperature scaling: a model is served calibrated, so its scale must not decide."""
+    """How well a method answers embeddings (n, D); `JobError` `non_finite_loss`."""
+    return _rated(told(method, embedding, remedy), labels, problem)
+
+
+def told(method: Supervised, embedding: Floats, remedy: str) -> Floats:
+    """Logits (n, C); `JobError` `non_finite_loss`."""
     head = _finite(method, remedy)
     with np.errstate(all="ignore"):
         logits = head(embedding)
     if not np.isfinite(logits).all():
         raise _diverged("The network's outputs are not finite.", remedy)
+    return logits
+
+
+def _rated(logits: Floats, labels: Targets, problem: Problem) -> Validation:
+    """The loss is the one after temperature scaling: a model is served calibrated, so its scale must not decide."""
     return Validation(calibrated_nll(logits, labels, problem), score(problem, logits, labels), problem)
 
 
