@@ -13,7 +13,7 @@ from core.contract.verdicts import Verdict
 from worker.engine.adaptation.measures import Measures
 
 _EFFECTIVE = 0.1  # share of the source items that importance weights must leave, for a risk to mean anything
-_MUCH = 0.22  # gain in neighbours of one label that invented classes were not seen to bring
+_MUCH = 0.25  # gain in neighbours of one label that invented classes were not seen to bring
 _LITTLE = 0.1  # gain in neighbours that a true adaptation of uneven answers exceeds
 _TINY = 1e-6
 
