@@ -1,10 +1,12 @@
 """The geodesic between two subspaces, and the classifier on it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from core.contract.methods import Meda
-from tests.engine.test_aligning import domains, right
+from tests.engine.test_aligning import WIDTH, domains, right
 from worker.engine.methods import meda
 from worker.engine.methods.maths.kernels import kernel_map
 from worker.engine.methods.maths.manifold import Wanted, aligned_scores, balance, geodesic, laplacian
@@ -97,6 +99,16 @@ def test_a_part_of_the_items_will_do_as_landmarks():
     assert [len(head.tensors()["before.2.landmarks"]) for head in (whole, part)] == [300, 60]
     assert (whole(found.xt).argmax(axis=1) == part(found.xt).argmax(axis=1)).mean() > 0.95
     assert right(part, found.xt, truth) > 0.9
+
+
+@pytest.mark.parametrize("modality", ["image", "tabular"])
+@pytest.mark.parametrize("target", [np.ones((1, WIDTH)), np.ones((9, WIDTH)), np.zeros((5, WIDTH))])
+def test_a_target_that_is_all_alike_is_answered(target, modality):
+    found, _ = domains(marked=True)
+    few = replace(found, xt=target.astype(np.float32), audit=np.full(len(target), -1))
+    made = meda.fit(few, Meda(), np.random.default_rng(0), modality)
+    assert np.isfinite(made.head(few.xt)).all()
+    assert right(made.source_head, found.xs, found.ys) > 0.9
 
 
 def test_more_axes_than_there_are_is_no_error():

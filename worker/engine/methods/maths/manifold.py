@@ -37,10 +37,13 @@ class Wanted:
 def geodesic(source: NDArray[np.floating], target: NDArray[np.floating], k: int) -> Array:
     """Axes (D, 2k') on which products are the geodesic flow kernel's, k' <= k as the items (n, D), (m, D) allow.
 
+    Where the items of one domain are all alike there is no way to go: the other's axes are all there is.
     Gong, Shi, Sha, Grauman: Geodesic Flow Kernel for Unsupervised Domain Adaptation, CVPR 2012.
     """
     ours, theirs = (principal(x, k)[1] for x in (source, target))
     k = min(ours.shape[1], theirs.shape[1])
+    if k == 0:
+        return max(ours, theirs, np.eye(len(ours), 1), key=lambda axes: axes.shape[1])
     ours, theirs = ours[:, :k], theirs[:, :k]
     left, cosines, right = np.linalg.svd(ours.T @ theirs)
     angle = np.arccos(np.clip(cosines, -1, 1))
