@@ -28,6 +28,7 @@ from worker.engine.images import ImageCache, to_inputs
 from worker.engine.loop import Batch
 from worker.engine.methods import fine_tune
 from worker.engine.methods.supervised import HeadTraining, NetworkTraining, optimiser
+from worker.engine.methods.validated import answers, rated
 from worker.engine.recipes.objective import Objective
 
 FAST = {"epochs": 2, "batch_size": 16, "augmentation": "none", "early_stop": None}
@@ -216,11 +217,10 @@ def test_a_gain_within_the_noise_of_validation_is_none(gain, items, best_epoch, 
 def test_outputs_that_explode_are_told():
     head = Head(np.ones((2, 3), dtype=np.float32), np.zeros(2, dtype=np.float32))
     method, labels = HeadTraining(head.as_module(), Objective("classification", 2)), np.array([0, 1])
-    assert fine_tune.validation(method, np.eye(2, 3, dtype=np.float32), labels, "classification").loss == pytest.approx(
-        np.log(2)
-    )
+    said = answers(method, np.eye(2, 3, dtype=np.float32), "Lower `head_lr`.")
+    assert rated(said, labels, "classification").loss == pytest.approx(np.log(2))
     with pytest.raises(JobError) as caught:
-        fine_tune.validation(method, np.full((2, 3), 3e38, dtype=np.float32), labels, "classification")
+        answers(method, np.full((2, 3), 3e38, dtype=np.float32), "Lower `head_lr`.")
     assert caught.value.code == "non_finite_loss"
     assert "head_lr" in (caught.value.hint or "")
 

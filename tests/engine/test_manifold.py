@@ -9,7 +9,7 @@ from core.contract.methods import Meda
 from tests.engine.test_aligning import WIDTH, domains, right
 from worker.engine.methods import meda
 from worker.engine.methods.maths.kernels import kernel_map
-from worker.engine.methods.maths.manifold import Wanted, aligned_scores, balance, geodesic, laplacian
+from worker.engine.methods.maths.manifold import Wanted, aligned_weights, balance, geodesic, laplacian
 from worker.engine.methods.maths.subspaces import principal
 
 WANTED = Wanted(alignment=10.0, balance=0.5, smoothness=1.0, regularisation=0.1, neighbours=5, rounds=5)
@@ -23,8 +23,8 @@ def lengths_one(rng, count, width=6):
 def test_products_on_the_axes_are_the_integral_along_the_geodesic():
     rng = np.random.default_rng(0)
     source, target = (rng.normal(size=(40, 9)) * scale for scale in (np.linspace(3, 1, 9), np.linspace(1, 3, 9)))
-    found = geodesic(source, target, 3)
     begin, end = principal(source, 3)[1], principal(target, 3)[1]
+    found = geodesic(begin, end)
     left, cosines, right_axes = np.linalg.svd(begin.T @ end)
     angle = np.arccos(cosines)
     begin, end = begin @ left, end @ right_axes.T
@@ -38,7 +38,8 @@ def test_products_on_the_axes_are_the_integral_along_the_geodesic():
 
 def test_from_a_subspace_to_itself_the_geodesic_is_its_projection():
     x = np.random.default_rng(1).normal(size=(30, 7))
-    found, axes = geodesic(x, x, 4), principal(x, 4)[1]
+    axes = principal(x, 4)[1]
+    found = geodesic(axes, axes)
     np.testing.assert_allclose(found @ found.T, axes @ axes.T, atol=1e-6)
 
 
@@ -57,7 +58,7 @@ def test_with_nothing_but_the_source_it_is_kernel_ridge_regression():
     x, labels = lengths_one(rng, 30), np.arange(20) % 3
     kernel = kernel_map(x, 0.5)
     alone = Wanted(alignment=0.0, balance=0.5, smoothness=0.0, regularisation=0.1, neighbours=5, rounds=3)
-    weights, _ = aligned_scores(kernel(x), x, labels, 3, alone)
+    weights = aligned_weights(kernel(x), x, labels, 3, alone)
     gram = kernel.values(x)
     expected = gram[:, :20] @ np.linalg.solve(gram[:20, :20] + 0.1 * np.eye(20), np.eye(3)[labels])
     np.testing.assert_allclose(kernel(x) @ weights, expected, atol=1e-5)
@@ -69,15 +70,14 @@ def test_the_means_of_both_domains_come_together_and_neighbours_are_answered_ali
     features = kernel_map(x, 0.5)(x)
 
     def told(**changes):
-        weights, guesses = aligned_scores(features, x, labels, 3, Wanted(**(vars(WANTED) | changes)))
+        weights = aligned_weights(features, x, labels, 3, Wanted(**(vars(WANTED) | changes)))
         answers = features @ weights
         gap = np.abs(answers[:40].mean(axis=0) - answers[40:].mean(axis=0)).max()
-        return gap, np.trace(answers.T @ (laplacian(x, 5) @ answers)), guesses
+        return gap, np.trace(answers.T @ (laplacian(x, 5) @ answers))
 
     plain, aligned, smooth = told(alignment=0, smoothness=0), told(smoothness=0, balance=0), told(alignment=0)
     assert aligned[0] < 0.2 * plain[0]
     assert smooth[1] < 0.5 * plain[1]
-    assert plain[2].shape == (40,)
 
 
 def test_the_balance_is_of_classes_where_they_moved_and_of_the_whole_where_that_did():

@@ -21,6 +21,7 @@ from worker.engine.loop import _Run
 from worker.engine.memory import AtATime, is_out_of_memory
 from worker.engine.methods import fine_tune
 from worker.engine.methods.supervised import NetworkTraining
+from worker.engine.methods.validated import answers
 
 FAST = {"epochs": 1, "batch_size": 16, "augmentation": "none", "early_stop": None, "head_start": False}
 
@@ -195,7 +196,7 @@ def test_the_hint_names_the_rates():
     method, options = Linear(), FineTune(head_lr=7.5, backbone_lr=0.25, warmup=0.05)
     features = np.full((2, 4), 3e38, dtype=np.float32)
     with pytest.raises(JobError) as caught:
-        fine_tune.validation(method, features, np.array([0, 1]), "classification", fine_tune._remedy(options))
+        answers(method, features, fine_tune._remedy(options))
     for value in ("(it was 7.5)", "(0.25)", "(0.05 of the steps)"):
         assert value in (caught.value.hint or "")
 

@@ -2,8 +2,7 @@
 
 Which items of an episode are known is chosen anew several times, each being known once, for embedding them is what
 takes the time (Laenen, Bertinetto: On Episodes, Prototypical Networks, and Few-Shot Learning. NeurIPS 2021: an
-episode's other pairs are thrown away otherwise). On Omniglot 1,500 steps of a relation network then come to what took
-10,000 before.
+episode's other pairs are thrown away otherwise).
 """
 
 from abc import ABC, abstractmethod

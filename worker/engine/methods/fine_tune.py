@@ -8,7 +8,6 @@ then learns from the validation items, too.
 """
 
 import copy
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +16,6 @@ from typing import Literal
 import numpy as np
 import torch
 
-from core.contract.datasets import Problem
 from core.contract.errors import JobError
 from core.contract.methods import FineTune, LinearProbe
 from core.contract.methods.fine_tune import misfit
@@ -25,7 +23,6 @@ from core.contract.reports import CurvePoint
 from core.recipes import Facts, Settled, resolve
 from worker.engine import loop
 from worker.engine.backbones import Backbone, Base
-from worker.engine.calibration import calibrated_nll, fit_temperature
 from worker.engine.data import Items
 from worker.engine.feeds import Floats, embed_all, feature_feed, source
 from worker.engine.heads import Head
@@ -35,12 +32,12 @@ from worker.engine.memory import AtATime
 from worker.engine.methods import linear_probe
 from worker.engine.methods.network import Course, Orders, follow, plan, repeatable
 from worker.engine.methods.supervised import HeadTraining, Supervised, move, optimiser
-from worker.engine.problems import Targets, item_nll, score
+from worker.engine.methods.validated import answers, clearly_better, diverged, finite, rated
+from worker.engine.problems import score
 from worker.engine.recipes import distributed, lora, wise
 from worker.engine.recipes.objective import Objective
 from worker.engine.task import Task, Trained
 
-REMEDY = "Lower `head_lr` and `backbone_lr`, or lengthen `warmup`."
 Validate = Callable[[], Validation]
 
 
@@ -145,16 +142,16 @@ def _train_head(task: Task, options: Settled, head: Head) -> Trained:
     )
     seen = task.features(data.validation) if len(data.validation) else None
 
-    def answers() -> Floats:
+    def said() -> Floats:
         assert seen is not None
-        return told(method, seen, _remedy(options))
+        return answers(method, seen, _remedy(options))
 
-    validate = None if seen is None else _rating(task, answers)
+    validate = None if seen is None else _rating(task, said)
     begin = _state(method, options)
     ahead = plan(options, len(data.train), None, _remedy(options))
     outcome = _loop(task, method, feed, ahead, validate=validate, rule=optimiser(method, options))
     share = _between(method, begin, options, outcome, validate)
-    better = _is_better(task, options, head, outcome, answers)
+    better = _is_better(task, options, head, outcome, said)
     return _trained(task, options, method, outcome, share, better=better)
 
 
@@ -172,7 +169,7 @@ def _train_network(task: Task, options: Settled, head: Head) -> Trained:
         method = course.method(task.device)
         seen = source(data.validation, backbone, share=0.1)
 
-        def answers() -> Floats:
+        def said() -> Floats:
             embedding = embed_all(
                 backbone.module,
                 seen,
@@ -182,15 +179,15 @@ def _train_network(task: Task, options: Settled, head: Head) -> Trained:
                 check=task.wishes.check,
                 sizes=sizes,
             )
-            return told(method, embedding, _remedy(options))
+            return answers(method, embedding, _remedy(options))
 
         feed = course.feed(data.train, task.device, pool, task.wishes.check, team)
-        validate = _rating(task, answers) if len(data.validation) else None
+        validate = _rating(task, said) if len(data.validation) else None
         outcome = _loop(task, method, feed, ahead, validate=validate, rule=optimiser(method, options), team=team)
         if options.lora_rank:
             _merge(backbone, _remedy(options))
         share = _between(method, begin, options, outcome, validate)
-        better = _is_better(task, options, head, outcome, answers)
+        better = _is_better(task, options, head, outcome, said)
     move(method.module, torch.device("cpu"))
     method.module.eval()
     trained = _trained(task, options, method, outcome, share, better=better)
@@ -214,7 +211,7 @@ def _merge(backbone: Backbone, remedy: str) -> None:
     try:
         lora.merge(backbone.module)
     except ValueError as error:
-        raise _diverged("The trained weights are not finite.", remedy) from error
+        raise diverged("The trained weights are not finite.", remedy) from error
 
 
 @contextmanager
@@ -229,12 +226,12 @@ def _team(task: Task, course: Course) -> Iterator[distributed.Team | None]:
         yield found
 
 
-def _rating(task: Task, answers: Callable[[], Floats]) -> Validate:
+def _rating(task: Task, said: Callable[[], Floats]) -> Validate:
     data = task.data
-    return lambda: _rated(answers(), data.validation.labels, data.problem)
+    return lambda: rated(said(), data.validation.labels, data.problem)
 
 
-def _is_better(task: Task, options: Settled, start: Head, outcome: loop.Outcome, answers: Callable[[], Floats]) -> bool:
+def _is_better(task: Task, options: Settled, start: Head, outcome: loop.Outcome, said: Callable[[], Floats]) -> bool:
     """Whether validation tells the trained weights from the head start that they had, by one standard error.
 
     Always so where there is no such start, or too little to tell by.
@@ -244,12 +241,7 @@ def _is_better(task: Task, options: Settled, start: Head, outcome: loop.Outcome,
         return True
     if outcome.best_epoch == 0:
         return False
-    before, after = (
-        item_nll(problem, logits, items.labels, fit_temperature(logits, items.labels, problem))
-        for logits in (start(task.features(items)), answers())
-    )
-    gain = before - after
-    return bool(gain.mean() > gain.std(ddof=1) / math.sqrt(len(gain)))
+    return clearly_better(said(), start(task.features(items)), items.labels, problem)
 
 
 def _trained(
@@ -260,7 +252,7 @@ def _trained(
     if not better:
         return _as_probe(task, outcome, notes)
     found: dict[str, object] = {} if share is None else {"wise_ft": share}
-    head = _finite(method, _remedy(options))
+    head = finite(method, _remedy(options))
     return Trained(task.data, head, curve=outcome.curve, options=found, notes=notes)
 
 
@@ -339,28 +331,6 @@ def _between(
     return best[1]
 
 
-def validation(
-    method: Supervised, embedding: Floats, labels: Targets, problem: Problem, remedy: str = REMEDY
-) -> Validation:
-    """How well a method answers embeddings (n, D); `JobError` `non_finite_loss`."""
-    return _rated(told(method, embedding, remedy), labels, problem)
-
-
-def told(method: Supervised, embedding: Floats, remedy: str) -> Floats:
-    """Logits (n, C); `JobError` `non_finite_loss`."""
-    head = _finite(method, remedy)
-    with np.errstate(all="ignore"):
-        logits = head(embedding)
-    if not np.isfinite(logits).all():
-        raise _diverged("The network's outputs are not finite.", remedy)
-    return logits
-
-
-def _rated(logits: Floats, labels: Targets, problem: Problem) -> Validation:
-    """The loss is the one after temperature scaling: a model is served calibrated, so its scale must not decide."""
-    return Validation(calibrated_nll(logits, labels, problem), score(problem, logits, labels), problem)
-
-
 def _story(outcome: loop.Outcome, options: Settled, share: float | None) -> list[str]:
     last = outcome.curve[-1].x if outcome.curve else 0
     notes = []
@@ -376,17 +346,6 @@ def _story(outcome: loop.Outcome, options: Settled, share: float | None) -> list
     if share is not None:
         notes.append(f"The weights lie between those before training and these, at {share:g} of the way (WiSE-FT).")
     return notes
-
-
-def _finite(method: Supervised, remedy: str) -> Head:
-    try:
-        return method.deployable()
-    except ValueError as error:
-        raise _diverged("The trained weights are not finite.", remedy) from error
-
-
-def _diverged(what: str, remedy: str) -> JobError:
-    return JobError(what, code="non_finite_loss", param="method", hint=remedy)
 
 
 def _remedy(options: Settled) -> str:

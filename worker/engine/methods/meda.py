@@ -11,10 +11,11 @@ from core.contract.datasets import Modality
 from core.contract.methods import Meda
 from worker.engine.heads import Head
 from worker.engine.methods.adapting import Adapted, Domains, adapt, mixed
-from worker.engine.methods.aligning import through
+from worker.engine.methods.aligning import Stages, through
 from worker.engine.methods.maths.kernels import kernel_map, pick_landmarks
-from worker.engine.methods.maths.manifold import Wanted, aligned_scores, geodesic
+from worker.engine.methods.maths.manifold import Wanted, aligned_weights, geodesic
 from worker.engine.methods.maths.pseudo_labels import Front
+from worker.engine.methods.maths.subspaces import principal
 from worker.engine.stages import RbfKernel, Unit
 from worker.engine.task import Task, Trained
 
@@ -32,19 +33,21 @@ def run(task: Task) -> Trained:
 def fit(found: Domains, options: Meda, rng: np.random.Generator, modality: Modality = "image") -> Adapted:
     """On arrays; columns of tables are standardised, other features brought to length one."""
     fronts = [Front.of(x, modality != "tabular") for x in (found.xt, found.xs)]
-    axes = AXES if options.axes == "auto" else (options.axes,)
-    fits = [_fit(found, options, rng, fronts, count) for count in axes]
+    counts = AXES if options.axes == "auto" else (options.axes,)
+    theirs, ours = (principal(front(x), max(counts))[1] for front, x in zip(fronts, (found.xt, found.xs), strict=True))
+    flows = [geodesic(ours[:, :count], theirs[:, :count]) for count in counts]
+    fits = [_fit(found, options, rng, [(*front.stages(flow), Unit()) for front in fronts]) for flow in flows]
     return fits[0] if len(fits) == 1 else mixed(found, fits, [1.0] * len(fits))
 
 
-def _fit(found: Domains, options: Meda, rng: np.random.Generator, fronts: list[Front], count: int) -> Adapted:
-    flow = geodesic(fronts[1](found.xs), fronts[0](found.xt), count)
-    paths = [(*front.stages(flow), Unit()) for front in fronts]
-    ways = [np.asarray(through(x, path), dtype=np.float64) for x, path in zip((found.xt, found.xs), paths, strict=True)]
-    target, source = ways
+def _fit(found: Domains, options: Meda, rng: np.random.Generator, paths: list[Stages]) -> Adapted:
+    """With the ways of target and source onto the geodesic."""
+    target, source = (
+        np.asarray(through(x, path), dtype=np.float64) for x, path in zip((found.xt, found.xs), paths, strict=True)
+    )
     kernel = kernel_map(pick_landmarks(source, target, options.landmarks, rng), _GAMMA)
     both = np.concatenate([source, target])
-    weights, _ = aligned_scores(kernel(both), both, found.ys, found.classes, _wanted(options))
+    weights = aligned_weights(kernel(both), both, found.ys, found.classes, _wanted(options))
     weight = np.ascontiguousarray((kernel.root @ weights).T, dtype=np.float32)
     landmarks = RbfKernel(kernel.landmarks.astype(np.float32), kernel.gamma)
     bias = np.zeros(found.classes, dtype=np.float32)

@@ -12,7 +12,7 @@ from scipy.sparse import diags_array, eye_array, sparray
 from sklearn.neighbors import kneighbors_graph
 
 from worker.engine.methods.maths.neighbours import nearest_labels
-from worker.engine.methods.maths.subspaces import principal
+from worker.engine.methods.maths.ridge import decompose, leave_one_out
 from worker.engine.metrics import Ints
 
 Array = NDArray[np.float64]
@@ -34,13 +34,13 @@ class Wanted:
     rounds: int
 
 
-def geodesic(source: NDArray[np.floating], target: NDArray[np.floating], k: int) -> Array:
-    """Axes (D, 2k') on which products are the geodesic flow kernel's, k' <= k as the items (n, D), (m, D) allow.
+def geodesic(ours: Array, theirs: Array) -> Array:
+    """Axes (D, 2k) on which products are the geodesic flow kernel's, from one domain's principal axes to another's.
 
-    Where the items of one domain are all alike there is no way to go: the other's axes are all there is.
+    Both are (D, k) and orthonormal; of more axes on one side the first ones count. Where the items of one domain are
+    all alike, so that it has none, there is no way to go: the other's axes are all there is.
     Gong, Shi, Sha, Grauman: Geodesic Flow Kernel for Unsupervised Domain Adaptation, CVPR 2012.
     """
-    ours, theirs = (principal(x, k)[1] for x in (source, target))
     k = min(ours.shape[1], theirs.shape[1])
     if k == 0:
         return max(ours, theirs, np.eye(len(ours), 1), key=lambda axes: axes.shape[1])
@@ -71,8 +71,8 @@ def laplacian(x: Array, neighbours: int) -> sparray:
     return eye_array(len(x), format="csr") - shares @ near @ shares
 
 
-def aligned_scores(features: Array, x: Array, labels: Ints, classes: int, wanted: Wanted) -> tuple[Array, Ints]:
-    """Weights (r, C) on a kernel's features (N, r) of items (N, K), the labelled source (n,) first; and guesses (m,).
+def aligned_weights(features: Array, x: Array, labels: Ints, classes: int, wanted: Wanted) -> Array:
+    """Weights (r, C) on a kernel's features (N, r) of items (N, K), the labelled source (n,) first.
 
     Least squares on the source, with what its answers differ between neighbours, and what the domains' means differ,
     of all items and of each class. The first guesses are the nearest source items'.
@@ -94,7 +94,7 @@ def aligned_scores(features: Array, x: Array, labels: Ints, classes: int, wanted
         before, guesses = guesses, np.asarray((features[n:] @ weights).argmax(axis=1))
         if np.array_equal(before, guesses):
             break
-    return weights, guesses
+    return weights
 
 
 def balance(source: Array, labels: Ints, target: Array, guesses: Ints) -> float:
@@ -112,13 +112,9 @@ def _distance(source: Array, target: Array) -> float:
     """2 (1 - 2 e), where e is the error of a linear classifier of the domains on items it has not seen."""
     if min(len(source), len(target)) < 2:
         return 0.0
-    x = np.vstack([source, target])
-    x = np.column_stack([x, np.ones(len(x))])
     side = np.repeat([-1.0, 1.0], [len(source), len(target)])
-    inverse = np.linalg.inv(x.T @ x + _RIDGE * np.eye(x.shape[1]))
-    leverage = np.einsum("ij,jk,ik->i", x, inverse, x)
-    # Each item's answer by all the others (leave-one-out of ridge regression).
-    said = (x @ (inverse @ (x.T @ side)) - leverage * side) / np.maximum(1 - leverage, _TINY)
+    parts = decompose(np.vstack([source, target]), side[:, None])
+    said = leave_one_out(parts, np.array([_RIDGE / len(side)]))[0, :, 0]
     return max(0.0, 2 * (1 - 2 * float((np.sign(said) != side).mean())))
 
 
