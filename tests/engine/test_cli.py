@@ -71,6 +71,21 @@ def test_a_folder_of_a_new_domain_is_adapted_to(shop, folder, tmp_path, capsys):
     assert "invalid choice: 'all'" in capsys.readouterr().err
 
 
+def test_a_model_is_adapted_without_what_it_learnt_from(shop, folder, tmp_path, capsys):
+    assert main(arguments(shop, folder, tmp_path / "first")) == 0
+    bundle = tmp_path / "first" / "model.zip"
+    shot = ["--method", "shot", "--options", '{"epochs": 2}', "--target", str(folder)]
+    command = [*arguments(shop, folder, tmp_path / "then", *shot)[2:], "--base-model", str(bundle)]
+    assert main(command) == 0
+    report = Report.model_validate_json((tmp_path / "then" / "report.json").read_bytes())
+    assert (report.method, report.evaluated_on, report.classes) == ("shot", "target", ["cat", "dog"])
+    capsys.readouterr()
+    assert main([*command[:-1], str(tmp_path / "none.zip")]) == 1
+    assert "no_such_file" in capsys.readouterr().err
+    assert main([*command[:-1], TINY]) == 1
+    assert "own_model_required" in capsys.readouterr().err
+
+
 def test_a_second_run_on_the_same_folder_comes_from_the_cache(shop, folder, tmp_path, capsys):
     assert main(arguments(shop, folder, tmp_path, "--evaluation", str(folder))) == 0
     capsys.readouterr()

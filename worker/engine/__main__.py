@@ -24,6 +24,7 @@ from core.contract.reports import Ranking, Report
 from core.modality.ingest import ingest
 from core.settings import Settings
 from worker.engine import run
+from worker.engine.backbones import own
 from worker.engine.door import DataRef, Inputs, Places, SuspendedError, Wish
 
 _CHUNK = 4 * 1024 * 1024
@@ -100,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m worker.engine", description="Run one adaptation job.")
-    parser.add_argument("--source", type=Path, required=True, help="folder or archive of class folders to learn from")
+    parser.add_argument("--source", type=Path, help="folder or archive of class folders to learn from")
     parser.add_argument("--evaluation", type=Path, help="folder or archive to measure on, all of it")
     parser.add_argument("--target", type=Path, help="folder or archive of the new domain to adapt to")
     parser.add_argument(
@@ -111,7 +112,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--method", default="linear_probe", choices=sorted(METHODS))
     parser.add_argument("--options", default="{}", metavar="JSON", help="the method's options, e.g. '{\"epochs\": 5}'")
-    parser.add_argument("--base-model", help="a card's id, `timm:<name>` or `hf:<name>`; default: the modality's")
+    parser.add_argument(
+        "--base-model",
+        help="a card's id, `timm:<name>`, `hf:<name>`, or the model.zip of an earlier run; default: the modality's",
+    )
     parser.add_argument("--target-base-model", help="likewise, of a target of another modality")
     parser.add_argument("--out", type=Path, required=True, help="folder for model.zip and report.json")
     parser.add_argument("--cache", type=Path, help="folder for features and graphs, to be used again")
@@ -129,13 +133,15 @@ def _run(arguments: argparse.Namespace, console: _Console) -> Report:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as name:
         scratch = Path(name)
-        source = refer(arguments.source, scratch, arguments.seed)
-        evaluation = refer(arguments.evaluation, scratch, arguments.seed) if arguments.evaluation else None
-        target = refer(arguments.target, scratch, arguments.seed) if arguments.target else None
+        source, evaluation, target = (
+            None if data is None else refer(data, scratch, arguments.seed)
+            for data in (arguments.source, arguments.evaluation, arguments.target)
+        )
+        parent = _parent(arguments.base_model)
         spec = JobSpec(
             method=options,
-            base_model=arguments.base_model,
-            source=source.id,
+            base_model=arguments.base_model if parent is None else own.manifest(parent).model_id,
+            source=source.id if source else None,
             evaluation=evaluation.id if evaluation else None,
             target=target.id if target else None,
             target_labels=arguments.target_labels,
@@ -150,10 +156,22 @@ def _run(arguments: argparse.Namespace, console: _Console) -> Report:
             threads=arguments.threads,
         )
         checkpoint = _existing(arguments.resume)
-        inputs = Inputs(new_id("job"), new_id("mdl"), source, evaluation, checkpoint=checkpoint, target=target)
+        inputs = Inputs(new_id("job"), new_id("mdl"), source, evaluation, parent, checkpoint=checkpoint, target=target)
         report = run(spec, inputs, places, sink=console.sink, should_stop=lambda: console.wish).report
     (out / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
     return report
+
+
+def _parent(base_model: str | None) -> Path | None:
+    """The bundle of a model that an earlier run made, where that is what is named."""
+    if base_model is None or not base_model.endswith(".zip"):
+        return None
+    bundle = Path(base_model)
+    if not bundle.is_file():
+        raise InvalidRequestError(
+            f"There is no {bundle}.", code="no_such_file", hint="Give the model.zip of an earlier run, or a card's id."
+        )
+    return bundle
 
 
 def _options(method: str, text: str) -> Any:
