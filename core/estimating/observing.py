@@ -16,7 +16,7 @@ from core.estimating.course import Course
 from core.estimating.memory import kept
 from core.estimating.parted import Usual, apart
 from core.estimating.rates import Observation
-from core.estimating.seconds import FIRST, course, fits_probe, kind_of_end, setup_variant, solver
+from core.estimating.seconds import FIRST, course, fits_probe, kind_of_end, setup_variant, solver, way
 from core.estimating.work import Device, Work
 
 _FORK = 0.3  # seconds from a claim to the first step of its process
@@ -261,8 +261,9 @@ def _ends(seen: _Seen, end: str) -> Iterator[Observation]:
     if "export" in steps:
         yield seen.at("export", steps["export"], served)
     if end == "network":
-        yield seen.at("served", float(spent.trained), work.method.name)
-        yield seen.at("changed", float(_changed(seen)), work.method.name)
+        kind = way(work, _course(seen))
+        yield seen.at("served", float(spent.trained), kind)
+        yield seen.at("changed", float(_changed(seen)), kind)
     if spent.store_seconds is not None:
         yield seen.at("store", spent.store_seconds, end)
     if spent.disk_bytes:

@@ -100,6 +100,11 @@ def setup_variant(found: Course) -> str:
     return "head" if not found.network else "probe" if found.head_start else "bare"
 
 
+def way(work: Work, found: Course | None) -> str:
+    """By what jobs are alike in whether training comes to something: the method, and whether it starts from nothing."""
+    return f"{work.method.name}+scratch" if found is not None and found.scratch else work.method.name
+
+
 def fits_probe(work: Work) -> bool:
     """Whether a job that leaves the network as it is fits a probe to be compared with; a probe need not."""
     return isinstance(work.method, FineTune) and not work.target and work.baselines != "none"
@@ -127,14 +132,18 @@ class _Reckoner:
         the network has changed by then costs little, and is the likelier case.
         """
         work, found = self.work, self.course
-        own = self.rates.values(kind, network=work.network, data=work.data, variant=work.method.name)[-3:]
+        variant = way(work, found)
+        own = self.rates.values(kind, network=work.network, data=work.data, variant=variant)[-3:]
         if own:
             share = sum(own) / len(own)
             return share >= 0.5, share in {0, 1} and len(own) > 1
+        if found is not None and found.scratch:  # features of a network that learnt something already are better
+            bare = work.card is None or work.card.weights.source == "none"
+            return kind == "changed" or bare, kind == "changed"
         short = found is not None and found.head_start and not found.scratch and found.steps(work.train) < _SOON
         if kind == "served" and short:
             return False, False
-        seen = self.rates.usual(kind, modality=work.modality, variant=work.method.name)
+        seen = self.rates.usual(kind, modality=work.modality, variant=variant)
         return seen is None or seen.value >= 0.5, False
 
     def parts(self) -> dict[StepName, Sum]:

@@ -193,6 +193,16 @@ def test_a_head_start_is_expected_to_be_served_in_a_short_training_until_it_was_
     assert first.seconds.high > first.seconds.expected + 3, "the other case lies within"
 
 
+def test_a_network_from_random_weights_has_changed_whatever_came_of_pretrained_ones() -> None:
+    scratch = job(TUNE.model_copy(update={"init": "scratch", "head_start": False}))
+    kept = spent(trained=False, changed=False, steps=spent().steps | {"compare": 0.1})
+    rates = books(job(), kept)
+    assert look(job(), rates).parts["compare"] == pytest.approx(0.1, rel=0.1)
+    first = look(scratch, rates)
+    assert first.parts["compare"] > 1, "its network answers"
+    assert first.parts["export"] == look(job(), rates).parts["export"], "the probe is served"
+
+
 def test_the_export_of_the_base_model_counts_where_it_is_still_to_be_done() -> None:
     work = job(LinearProbe())
     exported = spent(epochs=[], peaks={"features": 3 * GIB})

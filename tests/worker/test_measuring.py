@@ -16,6 +16,7 @@ from tests.engine.jobs import TINY, tiny_state
 from tests.worker.conftest import TENANT, Place
 from worker import children
 from worker.child import Link
+from worker.engine.measuring import typical
 from worker.measuring import Measurer
 from worker.runner import JobRunner
 
@@ -132,3 +133,12 @@ def test_a_worker_that_ends_hands_its_measurement_back(sqlite_place: Place, spec
         claim = measurements.claim_next(tx, "another", 10)
     assert claim is not None
     assert (claim.fence.attempt, claim.lost) == (2, 0)
+
+
+def test_what_is_timed_is_as_large_as_the_rest() -> None:
+    sizes = [10] * 90 + [1000] * 10  # as a data set in the order of its upload may be
+    chosen = typical(sizes, 10)
+    assert sorted(set(chosen)) == list(chosen)
+    assert sum(sizes[index] for index in chosen) == sum(sizes) // 10
+    assert list(typical(sizes, 100)) == list(range(100))
+    assert len(typical([], 0)) == 0

@@ -7,7 +7,7 @@ items on, so that neither time nor memory runs out before it is known what the w
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from numpy.typing import NDArray
 
 from core.contract.base import new_id
 from core.contract.errors import JobError
@@ -45,6 +46,7 @@ _EMBED_SHARE = 0.3  # of the time, where there is training to be timed, too
 _FEW = 8  # items that warm things up
 _SIZES = (2, 8)  # batches before the wanted one
 _STEPS = 2
+_EPOCHS = 4
 _PATIENCE = 1.5  # items of a larger batch cost less than those of a small one
 _ROOM = 0.7  # of the memory that is free: a larger batch than fits in there is not tried
 
@@ -146,9 +148,9 @@ class _Bench:
         return found | {"embed_seconds": rate * total, "embed_items": total}
 
     def _embed(self, source: Collection, count: int) -> float:
-        """Seconds to embed so many items, spread over the data set; they are not kept."""
+        """Seconds to embed so many items, small and large ones; they are not kept."""
         key = new_id("mea")
-        chosen = np.linspace(0, len(source.manifest.items) - 1, count).astype(int)
+        chosen = typical([item.size for item in source.manifest.items], count)
         begun = time.monotonic()
         embed(
             self.base,
@@ -176,7 +178,8 @@ class _Bench:
                 size = sizes[0]
             elif (size := bench.largest(sizes, last, before)) == 0:
                 return
-            warm, last, before = last is None, bench.training(options, size, costs.again()), size
+            epochs = 2 if last is None or size < wanted else bench.affordable(last, size)
+            warm, last, before = last is None, bench.training(options, size, epochs, costs.again()), size
             if last is None:
                 return
             yield last.model_copy(update={"epochs": []}) if warm and size < wanted else last
@@ -194,15 +197,27 @@ class _Bench:
         ]
         return max(fit, default=0)
 
+    def affordable(self, seen: Spent, size: int) -> int:
+        """Epochs, of which the first is not counted; more than one other, where there is time: steps are uneven."""
+        each = seen.epochs[-1].seconds / seen.epochs[-1].items
+        return int(min(max(self.left / (_STEPS * size * each), 2), _EPOCHS))
+
     def _free(self) -> int:
         if self.device.type == "cuda":
             return int(torch.cuda.mem_get_info(self.device)[0])
         return int(psutil.virtual_memory().available)
 
-    def training(self, options: Settled, size: int, costs: Costs) -> Spent | None:
-        """Two epochs of two steps; None where there are too few items, or it failed as the job would not."""
+    def training(self, options: Settled, size: int, epochs: int, costs: Costs) -> Spent | None:
+        """Epochs of two steps; None where there are too few items, or it failed as the job would not."""
         data = _less(self.data, _STEPS * size, min(32, _STEPS * size))
-        own = {"batch_size": size, "epochs": 2, "early_stop": None, "head_start": False, "wise_ft": None, "devices": 1}
+        own = {
+            "batch_size": size,
+            "epochs": epochs,
+            "early_stop": None,
+            "head_start": False,
+            "wise_ft": None,
+            "devices": 1,
+        }
         steps = HeardSteps(costs, {"train": 1.0})
         costs.trains_on(data)
         frozen = FrozenFeatures(
@@ -248,13 +263,22 @@ class _Some:
 
 
 def _less(data: JobData, train: int, validation: int) -> JobData:
-    """The same with fewer items, spread over all of them; held-out items are not touched."""
+    """The same with fewer items, small and large ones; held-out items are not touched."""
     return replace(data, train=_some(data.train, train), validation=_some(data.validation, validation))
 
 
 def _some(items: Items, count: int) -> Items:
-    chosen = np.linspace(0, max(0, len(items) - 1), min(count, len(items))).astype(int)
+    chosen = typical([items.collection.reader.size(int(index)) for index in items.indices], min(count, len(items)))
     return Items(items.collection, items.indices[chosen], items.labels[chosen])
+
+
+def typical(sizes: Sequence[int], count: int) -> NDArray[np.intp]:
+    """So many positions, in their order, at even quantiles of the size: long texts cost more, and set a batch's length.
+
+    A handful in the order of the data set may all be short ones.
+    """
+    by_size = np.argsort(sizes, kind="stable")
+    return np.sort(by_size[((np.arange(count) + 0.5) * len(sizes) / max(1, count)).astype(np.intp)])
 
 
 def _silent(kind: Any, data: dict[str, Any]) -> None:
