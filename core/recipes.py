@@ -21,12 +21,14 @@ SMALL_BATCH = 32
 _EASY, _HARD = 0.95, 0.85  # scores of a linear probe on frozen features
 _UNEVEN = 10.0  # items of the largest class to those of the smallest
 _LARGE = 100_000_000  # parameters from which on a text network is trained by low-rank additions
+_SMALL_HEAD = 0.3
 _SGD = 30.0  # times AdamW's rate
 
 
 class Settled(FineTune):
     """The options with nothing left open."""
 
+    head_scale: float
     epochs: int
     batch_size: int
     head_lr: float
@@ -131,6 +133,14 @@ def _epochs(options: FineTune, facts: Facts) -> Choice:
     if facts.modality == "text":
         return _within(6_000 / items, 2, 8), why
     return _within(8_000 / items, 3, 10), why
+
+
+def _head_scale(options: FineTune, facts: Facts) -> Choice:
+    if _is_scratch(options) or not options.head_start or options.freeze == "all" or facts.problem != "classification":
+        return 1.0, ""
+    if facts.probe is None or facts.probe >= _EASY:
+        return 1.0, ""
+    return _SMALL_HEAD, f"frozen features do not suffice (a probe's score is {facts.probe:.2f}): they have to move"
 
 
 def _head_lr(options: FineTune, _facts: Facts) -> Choice:
@@ -264,6 +274,7 @@ RULES: dict[str, Rule] = {
     "lora_rank": _lora_rank,
     "lora_alpha": _lora_alpha,
     "batch_size": _batch_size,
+    "head_scale": _head_scale,
     "epochs": _epochs,
     "head_lr": _head_lr,
     "backbone_lr": _backbone_lr,

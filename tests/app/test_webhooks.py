@@ -130,7 +130,7 @@ def _master(root: str, start: Any, found: Any) -> None:
 
 def test_the_key_is_made_once_whoever_comes_first(settings: Settings) -> None:
     context = multiprocessing.get_context("spawn")
-    for round_ in range(3):
+    for round_ in range(2):
         root = settings.root / str(round_)
         start, found = context.Barrier(4), context.Queue()
         makers = [context.Process(target=_master, args=(str(root), start, found)) for _ in range(4)]

@@ -112,7 +112,7 @@ def test_mistakes_are_told_without_a_traceback(shop, folder, tmp_path, capsys, m
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "term"])
 def test_a_signal_suspends_and_resume_goes_on(shop, folder, tmp_path, capsys, number):
-    options = ["--method", "fine_tune", "--options", json.dumps(TUNE | {"epochs": 600})]
+    options = ["--method", "fine_tune", "--options", json.dumps(TUNE | {"epochs": 250})]
     command = [sys.executable, "-u", "-m", "worker.engine", *arguments(shop, folder, tmp_path, *options)]
     with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         for line in process.stdout:

@@ -44,6 +44,14 @@ def source(shop):
     return shop.data(folder_zip({"cat": 24, "dog": 24}, size=(40, 36)))
 
 
+@pytest.fixture(scope="module")
+def blind(shop):
+    """Data without validation items."""
+    few = shop.data(folder_zip({"cat": 12, "dog": 12}, splits=["train", "validation", "test"]))
+    few.manifest.write_text(few.manifest.read_text().replace('"split":"validation"', '"split":"train"'))
+    return few
+
+
 def tensors(result):
     with zipfile.ZipFile(result.bundle) as archive:
         return load(archive.read("model.safetensors"))
@@ -117,12 +125,22 @@ def test_rates_and_decay_go_where_they_should(shop):
     assert nesterov.defaults["nesterov"]
 
 
-def test_it_starts_exactly_at_the_probe(shop, source):
-    tuned = shop.run(FineTune(**FAST), source)
+@pytest.mark.parametrize("scale", [1.0, 0.3])  # what is likeliest stays so
+def test_it_starts_exactly_at_the_probe(shop, source, scale):
+    tuned = shop.run(FineTune(**FAST, head_scale=scale), source)
     start = tuned.report.curve[0]
     assert start.x == 0
     assert start.validation_accuracy == 1.0  # the tiny set is easy: the probe is right on all of it
     assert start.validation_loss < 0.1
+
+
+def test_a_small_head_is_the_probes_but_smaller(shop, blind):
+    still = FAST | {"epochs": 1, "head_lr": 1e-9, "backbone_lr": 0.0, "ema": None, "weight_decay": 0.0}
+    whole, small = (
+        tensors(shop.run(FineTune(**still, head_scale=scale), blind, baselines="none")) for scale in (1.0, 0.1)
+    )
+    np.testing.assert_allclose(small["head.weight"], 0.1 * whole["head.weight"], atol=1e-6)
+    np.testing.assert_allclose(small["head.bias"], 0.1 * whole["head.bias"], atol=1e-6)
 
 
 def test_a_network_that_training_only_spoilt_is_left_as_it_was(shop, source):
@@ -178,11 +196,8 @@ def test_from_scratch_needs_no_weights_and_cannot_be_frozen(shop, source):
     assert caught.value.param == "method.freeze"
 
 
-def test_without_validation_items_the_last_weights_are_kept(shop):
-    few = shop.data(folder_zip({"cat": 12, "dog": 12}, splits=["train", "validation", "test"]))
-    manifest = few.manifest.read_text().replace('"split":"validation"', '"split":"train"')
-    few.manifest.write_text(manifest)
-    result = shop.run(FineTune(**FAST), few)
+def test_without_validation_items_the_last_weights_are_kept(shop, blind):
+    result = shop.run(FineTune(**FAST), blind)
     assert result.report.validation_items == 0
     assert result.report.calibration.temperature == 1.0
     assert any("no validation items" in note for note in result.report.notes)

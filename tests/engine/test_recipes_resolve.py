@@ -50,6 +50,17 @@ def test_easy_tasks_move_the_weights_less():
     assert easy.layer_decay < usual.layer_decay == 1.0
 
 
+def test_a_head_starts_small_where_the_features_have_to_move():
+    def scale(probe=0.8, problem="classification", **options):
+        return settle({"probe": probe, "problem": problem}, **options)[0].head_scale
+
+    assert scale() == 0.3
+    assert scale(0.99) == 1, "the features do the task already"
+    assert scale(None) == scale(freeze="all") == scale(init="scratch") == scale(head_start=False) == 1
+    assert scale(problem="regression") == 1, "a smaller head says something else there"
+    assert scale(head_scale=0.7) == 0.7
+
+
 @pytest.mark.parametrize(("counts", "expected"), [((100, 10), "none"), ((101, 10), "balanced"), ((101, 0), "none")])
 def test_classes_are_weighed_where_they_are_uneven(counts, expected):
     assert settle({"class_counts": counts})[0].class_weights == expected

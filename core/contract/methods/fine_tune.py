@@ -45,6 +45,13 @@ class FineTune(MethodOptions):
         "Liang: Fine-Tuning can Distort Pretrained Features, ICLR 2022), and serve a plain linear probe if training is "
         "not better on validation by more than one standard error; ignored from scratch.",
     )
+    head_scale: Annotated[float, Field(gt=0, le=1)] | Auto = Field(
+        default="auto",
+        description="Share of the probe's weights that the head starts with. A small head makes the features move, a "
+        "large one keeps them (Chizat, Oyallon, Bach: On Lazy Training in Differentiable Programming, NeurIPS 2019; "
+        "Tomihari, Sato: Understanding LP-FT, NeurIPS 2024). `auto` is 0.3 for classes that frozen features do not "
+        "tell well, else 1.",
+    )
     epochs: Annotated[int, Field(ge=1, le=1000)] | Auto = Field(
         default="auto", description="Passes over the training split, at most."
     )

@@ -100,7 +100,9 @@ def _first_head(task: Task, options: Settled) -> Head:
     """
     if _probed(options):
         solver: Literal["lbfgs", "ridge"] = "lbfgs" if task.data.problem == "classification" else "ridge"
-        return _probe(task, task.data.train, LinearProbe(solver=solver, normalise="none")).head
+        found = _probe(task, task.data.train, LinearProbe(solver=solver, normalise="none")).head
+        scale = np.float32(options.head_scale)  # as a temperature would: what is likeliest stays so
+        return replace(found, weight=scale * found.weight, bias=scale * found.bias)
     shape = task.data.outputs, task.base.identity.card.width
     weight = task.rng().normal(0, 0.01, shape).astype(np.float32)
     return Head(weight, np.zeros(shape[0], dtype=np.float32))
