@@ -138,6 +138,8 @@ def _epochs(options: FineTune, facts: Facts) -> Choice:
 def _head_scale(options: FineTune, facts: Facts) -> Choice:
     if _is_scratch(options) or not options.head_start or options.freeze == "all" or facts.problem != "classification":
         return 1.0, ""
+    if facts.modality == "tabular":  # nothing was measured there
+        return 1.0, ""
     if facts.probe is None or facts.probe >= _EASY:
         return 1.0, ""
     return _SMALL_HEAD, f"frozen features do not suffice (a probe's score is {facts.probe:.2f}): they have to move"

@@ -58,6 +58,7 @@ def test_a_head_starts_small_where_the_features_have_to_move():
     assert scale(0.99) == 1, "the features do the task already"
     assert scale(None) == scale(freeze="all") == scale(init="scratch") == scale(head_start=False) == 1
     assert scale(problem="regression") == 1, "a smaller head says something else there"
+    assert settle({"probe": 0.8, "modality": "tabular"})[0].head_scale == 1
     assert scale(head_scale=0.7) == 0.7
 
 
