@@ -37,7 +37,8 @@ class Table:
 
     def add(self, name: str, value: float, goal: str = "", unit: str = "") -> None:
         """Add a figure; `goal` is empty or `<comparison> <number>`."""
-        row = Row(name, round(float(value), 6), goal, unit, meets(value, goal))
+        value = float(value)  # numpy's own kinds of figures cannot be written as JSON
+        row = Row(name, round(value, 6), goal, unit, meets(value, goal))
         self.rows.append(row)
         mark = "    " if not goal else ("ok  " if row.ok else "MISS")
         print(f"{mark} {name:<58} {row.value:>12.4f} {unit:<8} {goal}", flush=True)

@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from benchmarks.common import Table
 
 
 @pytest.mark.parametrize("name", ["label_shift", "tca"])
@@ -16,3 +19,12 @@ def test_a_fit_at_scale_runs_in_a_process_of_its_own(name: str) -> None:
     told = json.loads(done.stdout)
     assert told["seconds"] > 0
     assert 0.05 < told["gigabytes"] < 4
+
+
+def test_figures_of_numpy_are_written_as_others(tmp_path: Path) -> None:
+    table = Table("figures")
+    table.add("met", np.float32(0.5), ">= 0.5", "points")
+    table.add("missed", np.float64(2), "< 1")
+    assert table.finish(tmp_path / "rows.json") == 1
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert [(row["name"], row["value"], row["ok"]) for row in rows] == [("met", 0.5, True), ("missed", 2.0, False)]
