@@ -19,9 +19,10 @@ FIGURES: dict[str, tuple[str, str]] = {
     "domain_shift": ("shift_power", r"^type I error"),
     "linear_probe": ("finetune", r"linear[_ ]probe"),
     "fine_tune": ("recipes", r"(lp-ft|fine-tuning|from scratch|lora|probe), (accuracy|seeds)|minus probe|^sets on"),
+    "kernel_cca": ("domain_halves", r"^halves"),
     "rank_base_models": ("ranking", r"^mean |^base models$|^sets$|from cached features|fine-tuned"),
 }
-ADAPTED = ("domain_photos", "domain_digits", "domain_reviews")
+ADAPTED = ("domain_photos", "domain_photos_frozen", "domain_digits", "domain_reviews")
 EPISODES = ("few_shot_omniglot", "few_shot_photos")
 _INTRODUCTION = """\
 # Methods
