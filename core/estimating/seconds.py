@@ -140,7 +140,7 @@ class _Reckoner:
         if found is not None and found.scratch:  # features of a network that learnt something already are better
             bare = work.card is None or work.card.weights.source == "none"
             return kind == "changed" or bare, kind == "changed"
-        short = found is not None and found.head_start and not found.scratch and found.steps(work.train) < _SOON
+        short = found is not None and found.head_start and found.steps(work.train) < _SOON
         if kind == "served" and short:
             return False, False
         seen = self.rates.usual(kind, modality=work.modality, variant=variant)

@@ -46,7 +46,7 @@ _EMBED_SHARE = 0.3  # of the time, where there is training to be timed, too
 _FEW = 8  # items that warm things up
 _SIZES = (2, 8)  # batches before the wanted one
 _STEPS = 2
-_EPOCHS = 4
+_EPOCHS = 4  # at most, of the wanted batch: the median of three is kept
 _PATIENCE = 1.5  # items of a larger batch cost less than those of a small one
 _ROOM = 0.7  # of the memory that is free: a larger batch than fits in there is not tried
 
