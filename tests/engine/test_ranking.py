@@ -116,8 +116,8 @@ def test_features_of_another_job_have_a_price_too(shop, tmp_path, source) -> Non
 
 def test_large_data_are_sampled(shop, source, tmp_path, monkeypatch) -> None:
     read: list[int] = []
-    item = exploration._Some.item
-    monkeypatch.setattr(exploration._Some, "item", lambda some, index: read.append(index) or item(some, index))
+    item = exploration.Items.item
+    monkeypatch.setattr(exploration.Items, "item", lambda some, index: read.append(index) or item(some, index))
     ranking = _rank(shop, source, base_models=[TINY], max_items=12).report.ranking
     assert ranking.items == 12
     assert not read, "the features of all were there"

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,14 @@ class Items:
     def name(self, position: int) -> str:
         """The item's path in its upload."""
         return self.collection.manifest.items[int(self.indices[position])].name
+
+    def item(self, position: int) -> Any:
+        """The item, decoded."""
+        return self.collection.reader.item(int(self.indices[position]))
+
+    def size(self, position: int) -> int:
+        """Its bytes, known without reading it."""
+        return self.collection.reader.size(int(self.indices[position]))
 
     def digests(self) -> set[str]:
         """SHA-256 of every item's bytes."""

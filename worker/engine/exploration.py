@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -63,24 +62,6 @@ class Cost(Record):
 
     seconds_per_item: float
     memory_bytes: int
-
-
-@dataclass(frozen=True)
-class _Some:
-    """Some items of a collection, as a reader."""
-
-    items: Items
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def item(self, index: int) -> Any:
-        """One item, decoded."""
-        return self.items.collection.reader.item(int(self.items.indices[index]))
-
-    def size(self, index: int) -> int:
-        """Its bytes."""
-        return self.items.collection.reader.size(int(self.items.indices[index]))
 
 
 def features(
@@ -147,7 +128,7 @@ def _timed(
         begun = time.monotonic()
         found = embed(
             base,
-            _Some(items),
+            items,
             cache=look.cache,
             key=key,
             device=look.device,

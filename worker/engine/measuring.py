@@ -154,7 +154,7 @@ class _Bench:
         begun = time.monotonic()
         embed(
             self.base,
-            _Some(source, [int(index) for index in chosen]),
+            Items(source, chosen, np.empty(0)),
             cache=self.cache,
             key=key,
             device=self.device,
@@ -243,32 +243,13 @@ class _Bench:
         return None
 
 
-@dataclass(frozen=True)
-class _Some:
-    """Some items of a data set, as a reader."""
-
-    source: Collection
-    indices: list[int]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def item(self, index: int) -> Any:
-        """One item, decoded."""
-        return self.source.reader.item(self.indices[index])
-
-    def size(self, index: int) -> int:
-        """Bytes of an item."""
-        return self.source.reader.size(self.indices[index])
-
-
 def _less(data: JobData, train: int, validation: int) -> JobData:
     """The same with fewer items, small and large ones; held-out items are not touched."""
     return replace(data, train=_some(data.train, train), validation=_some(data.validation, validation))
 
 
 def _some(items: Items, count: int) -> Items:
-    chosen = typical([items.collection.reader.size(int(index)) for index in items.indices], min(count, len(items)))
+    chosen = typical([items.size(position) for position in range(len(items))], min(count, len(items)))
     return Items(items.collection, items.indices[chosen], items.labels[chosen])
 
 
