@@ -57,10 +57,7 @@ def _lock(file: BinaryIO, path: Path) -> None:
     except (BlockingIOError, FileNotFoundError):
         same = False
     if not same:  # locked, or by now a blob, which nobody may touch
-        raise BusyError(
-            "Another request writes to this upload at the moment.",
-            hint="Wait a moment, ask for the offset with HEAD, and go on from there.",
-        )
+        raise busy()
 
 
 def _cut(file: BinaryIO, received: int) -> None:
@@ -162,6 +159,14 @@ def digest(path: Path) -> tuple[str, int]:
             found.update(data)
             size += len(data)
     return found.hexdigest(), size
+
+
+def busy() -> BusyError:
+    """What a request is told whose file another one has."""
+    return BusyError(
+        "Another request writes to this upload at the moment.",
+        hint="Wait a moment, ask for the offset with HEAD, and go on from there.",
+    )
 
 
 def _lost() -> LostFileError:

@@ -15,7 +15,7 @@ from app.datasets.service import Uploaded, enter
 from app.datasets.uploads import in_batches
 from app.idempotency import Created, once
 from app.limits import too_large
-from app.uploads.files import BusyError, Chunk, LostFileError, digest, opened
+from app.uploads.files import BusyError, Chunk, LostFileError, busy, digest, opened
 from app.uploads.headers import Checksum, Said
 from core.contract.base import new_id, now
 from core.contract.errors import ConflictError, GraftError, InvalidRequestError, NotFoundError
@@ -143,8 +143,16 @@ class Uploads:
         try:
             return opened(self.store.blobs.upload(upload_id), counted)
         except LostFileError as error:
+            self._check_taken(self.find(upload_id), start)
             self._fail(upload_id, error)
             raise
+
+    def _check_taken(self, kept: Kept, start: int) -> None:
+        """A file that is not there may have become a blob by another request's doing, which is no loss."""
+        if kept.upload.state != "open" or kept.upload.received != start:
+            raise _wrong_offset(kept.upload, start)
+        if kept.sha256 and self.store.blobs.exists(kept.sha256):
+            raise busy()
 
     def _committer(self, upload_id: str) -> Callable[[int, int], None]:
         def commit(start: int, end: int) -> None:

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from tusclient.client import TusClient
 from tusclient.exceptions import TusUploadFailed
 
+from app.uploads.service import Uploads
 from core.settings import Settings
 from core.store import uploads
 from core.store.store import Store
@@ -158,6 +159,40 @@ def test_many_writers_at_once_make_one_file(sqlite_server: str, sqlite_store: St
         assert replies.count(204) == 1
         assert set(replies) <= {204, 409, 423}
         assert len(client.get("/datasets").json()["data"]) == 1
+
+
+def test_a_writer_who_comes_as_the_file_becomes_a_data_set_is_not_told_of_a_loss(
+    client: TestClient, store: Store, archive: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has read that the upload is open, and when it opens the file another request has finished with it."""
+    path = begin(client, len(archive))
+    read = Uploads.settled
+
+    def overtaken(service: Uploads, upload_id: str) -> uploads.Kept:
+        kept = read(service, upload_id)
+        monkeypatch.undo()
+        assert patch(client, path, 0, archive).status_code == 204
+        return kept
+
+    monkeypatch.setattr(Uploads, "settled", overtaken)
+    reply = patch(client, path, 0, archive)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (409, "wrong_offset")
+    record = client.get(path).json()
+    assert (record["state"], record["received"]) == ("done", len(archive))
+
+
+def test_a_file_on_its_way_to_a_blob_is_busy_not_lost(client: TestClient, store: Store, archive: bytes) -> None:
+    """The other request has given it its name and not yet told the store."""
+    path = begin(client, len(archive))
+    upload_id = path.rsplit("/", 1)[1]
+    sha256 = hashlib.sha256(archive).hexdigest()
+    with store.db.write() as tx:
+        uploads.remember(tx, uploads.find(tx, "default", upload_id), sha256)
+    store.blobs.upload(upload_id).write_bytes(archive)
+    store.blobs.adopt(store.blobs.upload(upload_id), sha256)
+    reply = patch(client, path, 0, archive)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (423, "upload_locked")
+    assert client.get(path).json()["state"] == "open"
 
 
 @pytest.mark.parametrize("checked", [False, True])
