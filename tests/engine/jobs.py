@@ -96,7 +96,7 @@ class Workshop:
             cache or self.root / "cache",
             weights=self.weights,
             device="cpu",
-            threads=2,
+            threads=1,  # two test processes share two cores
             checkpoint_seconds=checkpoint_seconds,
         )
         inputs = Inputs(new_id("job"), new_id("mdl"), source, evaluation, parent, former, checkpoint, target=target)

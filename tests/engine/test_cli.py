@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 
 
 def arguments(shop, folder, out, *more):
-    places = ["--weights", str(shop.weights), "--cache", str(shop.root / "cache"), "--device", "cpu", "--threads", "2"]
+    places = ["--weights", str(shop.weights), "--cache", str(shop.root / "cache"), "--device", "cpu", "--threads", "1"]
     return ["--source", str(folder), "--base-model", TINY, "--out", str(out), *places, *more]
 
 
