@@ -21,7 +21,7 @@ SMALL_BATCH = 32
 _EASY, _HARD = 0.95, 0.85  # scores of a linear probe on frozen features
 _UNEVEN = 10.0  # items of the largest class to those of the smallest
 _LARGE = 100_000_000  # parameters from which on a text network is trained by low-rank additions
-_SMALL_HEAD = 0.3
+_SMALL_HEAD = 0.1  # of the probe's weights; from there on the head learns as fast as one that knows nothing
 _SGD = 30.0  # times AdamW's rate
 
 
@@ -148,7 +148,8 @@ def _head_scale(options: FineTune, facts: Facts) -> Choice:
 def _head_lr(options: FineTune, _facts: Facts) -> Choice:
     if _is_scratch(options):
         return 1e-3 * _sgd(options), ""
-    if options.head_start:
+    assert isinstance(options.head_scale, float)
+    if options.head_start and options.head_scale > _SMALL_HEAD:
         return 1e-4 * _sgd(options), "the head starts from a linear probe"
     return 1e-3 * _sgd(options), ""
 

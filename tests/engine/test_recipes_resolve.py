@@ -54,12 +54,19 @@ def test_a_head_starts_small_where_the_features_have_to_move():
     def scale(probe=0.8, problem="classification", **options):
         return settle({"probe": probe, "problem": problem}, **options)[0].head_scale
 
-    assert scale() == 0.3
+    assert scale() == 0.1
     assert scale(0.99) == 1, "the features do the task already"
     assert scale(None) == scale(freeze="all") == scale(init="scratch") == scale(head_start=False) == 1
     assert scale(problem="regression") == 1, "a smaller head says something else there"
     assert settle({"probe": 0.8, "modality": "tabular"})[0].head_scale == 1
     assert scale(head_scale=0.7) == 0.7
+
+
+def test_a_small_head_learns_as_fast_as_a_fresh_one():
+    def rate(probe=0.8, **options):
+        return settle({"probe": probe}, **options)[0].head_lr
+
+    assert rate() == rate(head_start=False) == 10 * rate(0.99) == 10 * rate(head_scale=1.0)
 
 
 @pytest.mark.parametrize(("counts", "expected"), [((100, 10), "none"), ((101, 10), "balanced"), ((101, 0), "none")])

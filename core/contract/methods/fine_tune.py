@@ -49,7 +49,7 @@ class FineTune(MethodOptions):
         default="auto",
         description="Share of the probe's weights that the head starts with. A small head makes the features move, a "
         "large one keeps them (Chizat, Oyallon, Bach: On Lazy Training in Differentiable Programming, NeurIPS 2019; "
-        "Tomihari, Sato: Understanding LP-FT, NeurIPS 2024). `auto` is 0.3 for classes of texts and images that "
+        "Tomihari, Sato: Understanding LP-FT, NeurIPS 2024). `auto` is 0.1 for classes of texts and images that "
         "frozen features do not tell well, else 1.",
     )
     epochs: Annotated[int, Field(ge=1, le=1000)] | Auto = Field(
