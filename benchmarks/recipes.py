@@ -23,13 +23,14 @@ from worker.engine.door import DataRef, Inputs, Places, Result
 
 SOURCE = "ds_" + "0" * 26
 LP_FT, PLAIN, SCRATCH, LORA = "LP-FT", "plain fine-tuning", "from scratch", "LoRA"
-WHOLE = "LP-FT with the whole head"
+WHOLE, TENTHS = "LP-FT with the whole head", "LP-FT with three tenths of the head"
 METHODS: dict[str, FineTune] = {
     LP_FT: FineTune(),
     PLAIN: FineTune(head_start=False),
     SCRATCH: FineTune(init="scratch", head_start=False),
     LORA: FineTune(lora_rank=16),
     WHOLE: FineTune(head_scale=1.0),
+    TENTHS: FineTune(head_scale=0.3),
 }
 USUAL = (LP_FT, PLAIN, SCRATCH)
 _BEES = 145 / 153  # 94.8 %: of the held-out ants and bees, what the best published tutorial's model finds
