@@ -1,29 +1,35 @@
-"""What a Parquet file says of its sizes, read before anything of it is decoded (parquet.thrift, compact protocol)."""
+"""What a Parquet file says of its sizes, read before anything of it is decoded (parquet.thrift, compact protocol).
+
+A count that is negative or beyond what the file can hold makes a decoder ask for more memory than there is, and some
+end their process then. So pages' headers are looked at, too.
+"""
 
 import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from core.modality.table_errors import unreadable
+from core.modality.thrift import Compact
 
 _MOST_FOOTER = 64 * 1024 * 1024
-_DEEPEST = 16
 _MAGIC = b"PAR1"
+_HEADER, _LONG_HEADER = 4096, 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """`unpacked`: bytes of all pages after inflating."""
+    """`unpacked`: bytes of all pages after inflating; `values`: of all columns, lists have many in a row."""
 
     rows: int
     columns: int
     unpacked: int
+    values: int
 
 
 def read_sizes(path: Path) -> Sizes:
-    """Rows, columns and bytes by the file's footer; `unreadable_table` where it has none that makes sense."""
+    """Rows, columns and bytes by the file's footer; `unreadable_table` where it or a page's header makes no sense."""
     with path.open("rb") as file:
         length = os.fstat(file.fileno()).st_size
         file.seek(max(0, length - 8))
@@ -33,110 +39,72 @@ def read_sizes(path: Path) -> Sizes:
             raise unreadable("the Parquet file has no valid end")
         file.seek(length - 8 - size)
         footer = file.read(size)
-    try:
-        return _sizes(_Compact(footer).struct())
-    except (IndexError, KeyError, TypeError, ValueError, struct.error) as error:
-        raise unreadable("the footer of the Parquet file is not valid") from error
+        try:
+            meta = Compact(footer).struct()
+            sizes = _sizes(meta)
+            for group in meta.get(4, []):
+                for chunk in group[1]:
+                    _check_pages(file, chunk[3], length - 8 - size)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError, struct.error) as error:
+            raise unreadable("the footer or a page of the Parquet file is not valid") from error
+    return sizes
 
 
 def _sizes(meta: dict[int, Any]) -> Sizes:
-    """FileMetaData: 2 schema, 3 num_rows, 4 row_groups; RowGroup: 1 columns; ColumnChunk: 3 meta_data, of which 6 is
-    total_uncompressed_size."""
-    rows, unpacked = int(meta[3]), 0
+    """FileMetaData: 2 schema, 3 num_rows, 4 row_groups; RowGroup: 1 columns; ColumnChunk: 3 meta_data, of which 5 is
+    num_values and 6 total_uncompressed_size."""
+    rows, unpacked, values = int(meta[3]), 0, 0
     for group in meta.get(4, []):
         for chunk in group[1]:
-            size = int(chunk[3][6])
-            if size < 0:
-                raise ValueError("negative size")
-            unpacked += size
+            unpacked += _count(chunk[3][6])
+            values += _count(chunk[3][5])
     leaves = sum(1 for element in meta[2] if not element.get(5))
     if rows < 0:
         raise ValueError("negative rows")
-    return Sizes(rows, leaves, unpacked)
+    return Sizes(rows, leaves, unpacked, values)
 
 
-class _Compact:
-    """Thrift's compact protocol: structs as {field id: value}; what is not needed is read past."""
+def _check_pages(file: BinaryIO, chunk: dict[int, Any], end: int) -> None:
+    """ColumnMetaData: 5 num_values, 9 data_page_offset, 11 dictionary_page_offset.
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
+    PageHeader: 2 uncompressed_page_size, 3 compressed_page_size, and the header of its kind, of which 1 is num_values:
+    5 data, 7 dictionary, 8 data of version 2. Raises `ValueError` and what reading raises.
+    """
+    at, wanted = min(_count(chunk[9]), _count(chunk.get(11)) or end), _count(chunk[5])
+    seen = 0
+    while seen < wanted:
+        header, at = _page(file, at, end)
+        unpacked, packed = _count(header[2]), _count(header[3])
+        of_data, of_words = header.get(5) or header.get(8), header.get(7)
+        if packed > end - at:
+            raise ValueError("a page is longer than the file")
+        if of_words is not None and _count(of_words[1]) > unpacked:
+            raise ValueError("a dictionary has more values than bytes")
+        if of_data is not None:
+            seen += _count(of_data[1])
+            for name in (2, 3, 5, 6) if 8 in header else ():  # num_nulls, num_rows, lengths of levels
+                _count(of_data[name])
+        at += packed
+    if seen > wanted:
+        raise ValueError("pages have more values than their column")
 
-    def struct(self, depth: int = 0) -> dict[int, Any]:
-        """The struct that begins here."""
-        if depth > _DEEPEST:
-            raise ValueError("too deep")
-        found: dict[int, Any] = {}
-        last = 0
-        while (head := self._byte()) != 0:
-            last = last + (head >> 4) if head >> 4 else self._zigzag()
-            found[last] = self._value(head & 15, depth, in_list=False)
-        return found
 
-    def _value(self, kind: int, depth: int, *, in_list: bool) -> Any:
-        if kind in (1, 2):
-            return self._byte() == 1 if in_list else kind == 1
-        if kind in (4, 5, 6):
-            return self._zigzag()
-        if kind in (9, 10):
-            return self._list(depth)
-        if kind == 12:
-            return self.struct(depth + 1)
-        return self._unneeded(kind, depth)
+def _page(file: BinaryIO, at: int, end: int) -> tuple[dict[int, Any], int]:
+    """The header that begins at `at`, and where it ends; long words in its statistics can make it long."""
+    for most in (_HEADER, _LONG_HEADER):
+        file.seek(at)
+        compact = Compact(file.read(min(most, end - at)))
+        try:
+            return compact.struct(), at + compact.read
+        except (IndexError, ValueError):
+            if most == _LONG_HEADER or end - at <= most:
+                raise
+    raise AssertionError
 
-    def _unneeded(self, kind: int, depth: int) -> None:
-        """A byte, a double, bytes or a map: read past."""
-        if kind == 3:
-            self._byte()
-        elif kind == 7:
-            self._take(8)
-        elif kind == 8:
-            self._take(self._varint())
-        elif kind == 11:
-            self._map(depth)
-        else:
-            raise ValueError(f"unknown type {kind}")
 
-    def _list(self, depth: int) -> list[Any]:
-        head = self._byte()
-        count = head >> 4 if head >> 4 < 15 else self._varint()
-        self._expect(count)
-        return [self._value(head & 15, depth + 1, in_list=True) for _ in range(count)]
-
-    def _map(self, depth: int) -> None:
-        count = self._varint()
-        self._expect(count)
-        kinds = self._byte() if count else 0
-        for _ in range(count):
-            self._value(kinds >> 4, depth + 1, in_list=True)
-            self._value(kinds & 15, depth + 1, in_list=True)
-
-    def _expect(self, count: int) -> None:
-        """No element takes less than a byte."""
-        if count > len(self._data) - self._at:
-            raise ValueError("a list is longer than the footer")
-
-    def _byte(self) -> int:
-        value = self._data[self._at]
-        self._at += 1
-        return value
-
-    def _varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self._byte()
-            value |= (byte & 127) << shift
-            if byte < 128:
-                return value
-            shift += 7
-            if shift > 63:
-                raise ValueError("a number is too long")
-
-    def _zigzag(self) -> int:
-        value = self._varint()
-        return (value >> 1) ^ -(value & 1)
-
-    def _take(self, length: int) -> None:
-        if length > len(self._data) - self._at:
-            raise IndexError("the footer ends too early")
-        self._at += length
+def _count(value: object) -> int:
+    """A number that may not be negative; 0 where it is left out."""
+    number = 0 if value is None else value
+    if not isinstance(number, int) or number < 0:
+        raise ValueError("not a count")
+    return number

@@ -22,7 +22,7 @@ def read_parquet(path: Path, limits: Settings, book: FaultBook) -> Table:
     sizes = read_sizes(path)
     check_rows(sizes.rows, limits)
     check_columns(sizes.columns, limits)
-    if max(sizes.unpacked, sizes.rows * sizes.columns * _CELL) > limits.max_table_bytes:
+    if max(sizes.unpacked, max(sizes.values, sizes.rows * sizes.columns) * _CELL) > limits.max_table_bytes:
         raise too_large("The table", limits)
     if sizes.rows == 0:
         raise empty("it has no row")

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import struct
 import zipfile
 
@@ -211,6 +212,27 @@ def test_one_long_word_in_many_rows_is_not_unpacked(tmp_path):
     data = parquet_bytes(frame)
     assert len(data) < 100_000
     assert rejected(tmp_path, data, {"max_table_bytes": 50_000_000}).code == "table_too_large"
+
+
+def test_a_negative_count_in_a_page_is_refused_before_it_is_decoded(tmp_path):
+    """Decoding it asks for two exbibytes, which ends the process."""
+    counts = [match.end() for match in re.finditer(rb"[\x2c\x4c]\x15", PARQUET[: PARQUET.index(b"schema")])]
+    assert len(counts) > 5  # of dictionaries and of data
+    for at in counts:
+        damaged = PARQUET[:at] + b"\x53" + PARQUET[at + 1 :]
+        assert rejected(tmp_path, damaged).code == "unreadable_table"
+
+
+def test_pages_with_long_statistics_lists_and_nulls_are_read(tmp_path):
+    path = tmp_path / "x.parquet"
+    frame = pl.DataFrame(
+        {"words": ["x" * 9_000, None, "y"] * 50, "lists": [[1, 2], [], None] * 50, "numbers": [None, 1.5, 2.5] * 50}
+    )
+    for compression in ("uncompressed", "zstd"):
+        frame.write_parquet(path, compression=compression, statistics="full", row_group_size=60, data_page_size=100)
+        sizes = read_sizes(path)
+        assert (sizes.rows, sizes.columns) == (150, 3)
+        assert sizes.values > 450
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
