@@ -15,7 +15,7 @@ from core.modality.thrift import Compact
 
 _MOST_FOOTER = 64 * 1024 * 1024
 _MAGIC = b"PAR1"
-_HEADER, _LONG_HEADER = 4096, 16 * 1024 * 1024
+_HEADERS = tuple(4096 * 16**step for step in range(4))  # bytes that are looked at for a page's header: up to 16 MiB
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,13 @@ def _check_pages(file: BinaryIO, chunk: dict[int, Any], end: int) -> None:
 
 def _page(file: BinaryIO, at: int, end: int) -> tuple[dict[int, Any], int]:
     """The header that begins at `at`, and where it ends; long words in its statistics can make it long."""
-    for most in (_HEADER, _LONG_HEADER):
+    for most in _HEADERS:
         file.seek(at)
         compact = Compact(file.read(min(most, end - at)))
         try:
             return compact.struct(), at + compact.read
         except (IndexError, ValueError):
-            if most == _LONG_HEADER or end - at <= most:
+            if most == _HEADERS[-1] or end - at <= most:
                 raise
     raise AssertionError
 
