@@ -53,14 +53,12 @@ def read_sizes(path: Path) -> Sizes:
 def _sizes(meta: dict[int, Any]) -> Sizes:
     """FileMetaData: 2 schema, 3 num_rows, 4 row_groups; RowGroup: 1 columns; ColumnChunk: 3 meta_data, of which 5 is
     num_values and 6 total_uncompressed_size."""
-    rows, unpacked, values = int(meta[3]), 0, 0
+    rows, unpacked, values = _count(meta[3]), 0, 0
     for group in meta.get(4, []):
         for chunk in group[1]:
             unpacked += _count(chunk[3][6])
             values += _count(chunk[3][5])
     leaves = sum(1 for element in meta[2] if not element.get(5))
-    if rows < 0:
-        raise ValueError("negative rows")
     return Sizes(rows, leaves, unpacked, values)
 
 

@@ -61,7 +61,11 @@ class FineTune(MethodOptions):
         description="AdamW (Loshchilov, Hutter: Decoupled Weight Decay Regularization, ICLR 2019), or SGD with "
         "Nesterov momentum 0.9.",
     )
-    head_lr: PositiveRate | Auto = Field(default="auto", description="Peak learning rate of the head.")
+    head_lr: PositiveRate | Auto = Field(
+        default="auto",
+        description="Peak learning rate of the head; `auto` is lower for one that starts with more than a tenth of a "
+        "probe's weights.",
+    )
     backbone_lr: Rate | Auto = Field(
         default="auto",
         description="Peak learning rate of the base model (of its last stage, where `layer_decay` is below 1); from "
