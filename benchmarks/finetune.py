@@ -15,6 +15,7 @@ from benchmarks.common import Table, parser
 from benchmarks.course import course_loop
 from benchmarks.recipes import METHODS, USUAL, Bench, adapt, recipes, spec
 from core.contract.methods import LinearProbe
+from core.processes import keep_freed_memory
 from worker.engine.door import Result
 
 EPOCHS = 25
@@ -86,6 +87,7 @@ def main() -> int:
     if chosen.data is None:
         print("Name the folder with the data sets: --data DIR")
         return 2
+    keep_freed_memory()  # as the process of a job does
     table = Table("finetune")
     with tempfile.TemporaryDirectory(prefix="graft-bench-") as folder:
         scratch = Path(folder)

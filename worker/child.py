@@ -20,7 +20,7 @@ from typing import Any, cast
 
 from core import logs
 from core.contract.jobs import EventKind, Progress, Step
-from core.processes import die_with_parent
+from core.processes import die_with_parent, keep_freed_memory
 from worker import failures, usage
 from worker.engine.door import CancelledError, SuspendedError, Wish
 
@@ -114,6 +114,7 @@ def _work(link: Link, work: Work, name: str, args: tuple[Any, ...]) -> None:
 def _settle() -> None:
     """Be a good child: no core dumps, no claim to the terminal's Ctrl-C, behind the API in the scheduler's queue."""
     die_with_parent()
+    keep_freed_memory()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICE)

@@ -4,9 +4,11 @@ import errno
 import hashlib
 import json
 import os
+import resource
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from core.contract.base import now
 from core.contract.errors import JobError
@@ -196,3 +198,14 @@ def _bundle(path: Path, manifest: ModelManifest) -> Path:
         archive.writestr("manifest.json", manifest.model_dump_json())
         archive.writestr("model.onnx", b"\x08\x07" * 100)
     return path
+
+
+def allocate(_link: Any, size: int) -> dict[str, Any]:
+    """Fill a block of memory and free it, twice; returns how many pages the kernel had to find each time."""
+    faults = []
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        block = bytearray(b"1") * size
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+        del block
+    return {"faults": faults}

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext, start_processes
 
 from core.contract.errors import JobError
-from core.processes import die_with_parent
+from core.processes import die_with_parent, keep_freed_memory
 
 _PATIENCE = timedelta(days=1)  # the others wait while rank 0 validates; a dead one is noticed otherwise
 _LOOK = 0.2  # seconds between two looks at whether all still live
@@ -225,6 +225,7 @@ def _start(size: int, device: torch.device, folder: Path, work: Work, args: tupl
 def _help(place: _Place, parent: int, orders: bytes) -> None:
     """A helper's process from beginning to end."""
     die_with_parent(parent=parent)
+    keep_freed_memory()
     work, args = pickle.loads(orders)  # noqa: S301 -- from the process that started this one, in memory
     (place.folder / f"ready-{place.rank}").touch()
     with _joined(place) as found:
