@@ -17,7 +17,10 @@ from core.settings import Settings
 from core.store import measurements, tenants, workers
 from core.store.store import Store
 
-WAIT_SECONDS = 20.0
+QUEUED_SECONDS = 15.0
+"""How long a call waits for a worker to take its measurement up: longer, and the worker is busy with a job."""
+WAIT_SECONDS = 50.0
+"""How long it waits altogether: clients and proxies that give up do so after a minute of silence."""
 _LOOK_SECONDS = 0.25
 
 
@@ -49,7 +52,8 @@ async def dry_run(store: Store, settings: Settings, tenant: str, spec: JobSpec, 
 _NOTES = {
     "done": "",
     "failed": "It could not be measured: the figures rest on what is known of other jobs.",
-    "waiting": "The workers are busy, so that nothing could be measured yet; ask again later for better figures.",
+    "queued": "The workers are busy, so that nothing could be measured yet; ask again later for better figures.",
+    "running": "The measurement takes longer than a call may wait; ask again in a minute for better figures.",
 }
 
 
@@ -73,19 +77,20 @@ def _ask(store: Store, settings: Settings, tenant: str, spec: JobSpec) -> str | 
 
 
 async def _wait(store: Store, measurement_id: str) -> str:
-    """`done`, `failed`, or `waiting` once the time is up."""
+    """What became of it: `done` or `failed`; still `queued`, or `running`, once the time for that is up."""
 
     def state() -> str:
         with store.db.read() as tx:
             found = measurements.get(tx, measurement_id)
         return "failed" if found is None else found.state
 
-    give_up = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < give_up:
-        if (now := await run_in_threadpool(state)) in ("done", "failed"):
+    begun = time.monotonic()
+    while True:
+        now = await run_in_threadpool(state)
+        limit = {"queued": QUEUED_SECONDS, "running": WAIT_SECONDS}.get(now, 0.0)
+        if time.monotonic() - begun >= limit:
             return now
         await asyncio.sleep(_LOOK_SECONDS)
-    return "waiting"
 
 
 def _reply(spec: JobSpec, found: Forecast, note: str) -> DryRun:

@@ -125,11 +125,38 @@ def test_a_worker_is_asked_to_measure_and_waited_for(
 def test_a_busy_worker_is_not_waited_for_for_ever(
     client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimates, "WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(estimates, "QUEUED_SECONDS", 0.3)
     worker(store)
+    begun = time.monotonic()
     found = ask(client, source=add_dataset(store)).json()
     assert found["estimate"]["basis"] == "assumed"
     assert "busy" in found["note"]
+    assert time.monotonic() - begun < estimates.WAIT_SECONDS / 2
+
+
+def test_a_measurement_that_is_under_way_is_waited_for_longer_and_not_for_ever(
+    client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimates, "QUEUED_SECONDS", 0.3)
+    monkeypatch.setattr(estimates, "WAIT_SECONDS", 1.5)
+    worker(store)
+    source = add_dataset(store)
+
+    def take_up() -> None:
+        while True:
+            with store.db.write() as tx:
+                if measurements.claim_next(tx, "w", 60) is not None:
+                    return
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=take_up)
+    thread.start()
+    begun = time.monotonic()
+    found = ask(client, source=source).json()
+    thread.join()
+    assert found["estimate"]["basis"] == "assumed"
+    assert "takes longer" in found["note"]
+    assert time.monotonic() - begun >= 1.5
 
 
 def test_what_cannot_fit_is_refused_with_what_would_fit(client: TestClient, store: Store) -> None:

@@ -82,7 +82,7 @@ def test_generated_calls_find_what_the_description_promises(
     options += ["--max-examples", "5", "--seed", "1", "--no-color", "--request-timeout", "10"]
     options += ["--header", f"Authorization: Bearer {make_key(store).secret}"]
     monkeypatch.setattr("app.access.middleware.FAILURES_PER_MINUTE", 1_000_000)  # 401 is what the checks look for
-    monkeypatch.setattr("app.jobs.estimates.WAIT_SECONDS", 0.5)  # the workers that are entered measure nothing
+    monkeypatch.setattr("app.jobs.estimates.QUEUED_SECONDS", 0.5)  # the workers that are entered measure nothing
     with serving(calm) as url:
         done = subprocess.run(
             [*command, f"{url}/openapi.json", *options], cwd=tmp_path, capture_output=True, text=True, check=False
