@@ -129,6 +129,8 @@ def run(client: Graft, case: Case, source: str) -> Outcome:
         f"{foretold.estimate.basis}: {', '.join(said)} ({job.state}, load {outcome.load:.1f})",
         flush=True,
     )
+    if foretold.note:
+        print(f"          {foretold.note}", flush=True)
     if abs(outcome.error("seconds") or 0.0) > _SECONDS:
         steps = {step.name: step.seconds or 0.0 for step in job.steps}
         told = (f"{name} {part:.2f} -> {steps.get(name, 0.0):.2f}" for name, part in foretold.estimate.parts.items())

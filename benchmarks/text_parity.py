@@ -19,12 +19,12 @@ from worker.engine.heads import Head
 Floats = NDArray[np.float32]
 
 
-def texts(source: DataRef, count: int) -> list[str]:
-    """So many items of the data set's test split."""
+def texts(source: DataRef, count: int | None = None, *, split: str = "test") -> list[str]:
+    """So many items of one of the data set's splits, or all."""
     manifest = DatasetManifest.model_validate_json(source.manifest.read_bytes())
     reader = DatasetReader(manifest, source.content)
-    held_out = [index for index, item in enumerate(manifest.items) if item.split == "test"]
-    return [str(reader.item(index)) for index in held_out[:count]]
+    chosen = [index for index, item in enumerate(manifest.items) if item.split == split]
+    return [str(reader.item(index)) for index in chosen[:count]]
 
 
 def by_onnx(result: Result, bundle: Path, found: list[str]) -> Floats:

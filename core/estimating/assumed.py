@@ -18,6 +18,8 @@ _START_BYTES = 450 * MIB
 PER_PIXEL = 2500.0
 """Bytes that training keeps for each pixel of its input."""
 _BEGIN = {"ridge": 0.02, "lbfgs": 0.1}  # seconds of a process's first probe whatever its size: threads start
+_HEAD_STEP, _HEAD_ITEM = 2e-3, 2e-5  # of training a head on features: each step, whatever its batch, and each item
+_JOINED = {"image": 9e-8, "text": 3e-8, "tabular": 9e-8}  # for each parameter of the network a head is joined to
 _AXES = {"ridge": 1.6e-10, "lbfgs": 2.2e-10}  # for each item, feature and axis
 _PASSES = {"ridge": 1e-9, "lbfgs": 2.5e-8}  # for each item, feature and output
 
@@ -55,7 +57,7 @@ def embed(work: Work, device: Device) -> Rate:
 def step(work: Work, device: Device, course: Course) -> Rate:
     """Seconds of training for each item."""
     if not course.network:
-        return rate(1e-4 * course.domains)
+        return rate(course.domains * (_HEAD_STEP / course.batch_size + _HEAD_ITEM))
     passes = 3.0 if course.freeze == "none" else 2.0
     augment = decode(work, device).value if course.augmentation != "none" else 0.0
     return rate(course.domains * (passes * 1.5 * operations(work) / _speed(device) + augment))
@@ -93,6 +95,11 @@ def answer(work: Work) -> float:
 def validate(work: Work, device: Device) -> Rate:
     """Seconds to validate one item."""
     return rate(1.5 * operations(work) / _speed(device))
+
+
+def join(work: Work) -> Usual:
+    """Seconds to join a head to the frozen network's graph, write both and compare them on a few items."""
+    return Usual(0.05, _JOINED[work.modality] * work.parameters)
 
 
 def graph(work: Work) -> Rate:

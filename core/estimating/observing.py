@@ -26,7 +26,8 @@ _USUAL = {
     ("bytes.start", ""),
     ("compare", "frozen"),
     ("evaluate", "frozen"),
-    ("export", "frozen"),
+    ("export.once", "frozen"),
+    ("export.pace", "frozen"),
     ("store", "frozen"),
     ("step", "head"),
     ("validate", "head"),
@@ -257,9 +258,10 @@ def _ends(seen: _Seen, end: str) -> Iterator[Observation]:
             yield seen.at("compare", seconds / items, variant)
     if "evaluate" in steps and work.held_out:
         yield seen.at("evaluate", steps["evaluate"] / work.held_out, end)
-    served = "network" if spent.trained else "frozen"
-    if "export" in steps:
-        yield seen.at("export", steps["export"], served)
+    if "export" in steps and spent.trained:
+        yield seen.at("export", steps["export"], "network")
+    elif "export" in steps:
+        yield from seen.parted("export", steps["export"], assumed.join(work), "frozen")
     if end == "network":
         kind = way(work, _course(seen))
         yield seen.at("served", float(spent.trained), kind)

@@ -331,15 +331,14 @@ class _Reckoner:
 
     def export(self) -> Sum:
         """A trained network is exported anew, unless what is served in the end is a head on the frozen one."""
-        head = self.find("export", assumed.rate(0.3), "frozen")
-        total = Sum()
+        total, joined = Sum(), self.parted("export", assumed.join(self.work), "frozen")
         if self.end == "frozen":
-            total.add(1, head)
-            return total
+            return joined
         graph = self.find("graph", assumed.graph(self.work))
         whole = self.find("export", replace(graph, value=1.2 * graph.value), "network")
         served, sure = self.likely("served")
         total.add(int(served), whole, low=int(served and sure), high=int(served or not sure))
+        head = Rate(joined.expected, joined.deviation / max(joined.expected, 1e-6), joined.basis)
         total.add(int(not served), head, low=int(not (served and sure)), high=int(not served and sure))
         return total
 

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from core.contract.errors import JobError
 from worker.engine.checkpoint import Checkpoints
 from worker.engine.door import CancelledError
-from worker.engine.feeds import feature_feed, shuffled
+from worker.engine.feeds import feature_feed
 from worker.engine.heads import Head
 from worker.engine.loop import Batch, Plan, Validation, rate, train
 from worker.engine.steps import Wishes
@@ -153,10 +153,3 @@ def test_the_same_seed_gives_the_same_weights(data):
         found.append(weights(method))
     np.testing.assert_array_equal(found[0], found[1])
     assert not np.array_equal(found[0], found[2])
-
-
-def test_batches_cover_every_item_once_and_none_is_tiny():
-    parts = shuffled(65, 32, (0, 1))
-    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(65))
-    assert [len(part) for part in parts] == [22, 22, 21]
-    assert not np.array_equal(np.concatenate(parts), np.concatenate(shuffled(65, 32, (0, 2))))

@@ -16,7 +16,7 @@ from tests.engine.jobs import TINY, tiny_state
 from tests.worker.conftest import TENANT, Place
 from worker import children
 from worker.child import Link
-from worker.engine.measuring import typical
+from worker.engine.measuring import Pace, typical
 from worker.measuring import Measurer
 from worker.runner import JobRunner
 
@@ -142,3 +142,20 @@ def test_what_is_timed_is_as_large_as_the_rest() -> None:
     assert sum(sizes[index] for index in chosen) == sum(sizes) // 10
     assert list(typical(sizes, 100)) == list(range(100))
     assert len(typical([], 0)) == 0
+
+
+def test_a_larger_batch_is_tried_where_there_is_time_and_memory_for_it() -> None:
+    pace = Pace(size=8, each=0.1, held=10**9)
+    assert pace.largest([16, 32], seconds=10, free=10**10) == 32, "two steps of 32 take 6.4 s"
+    assert pace.largest([16, 32], seconds=4, free=10**10) == 16
+    assert pace.largest([16, 32], seconds=10, free=2 * 10**9) == 16, "32 would hold three times as much again"
+    assert pace.largest([16, 32], seconds=1, free=10**10) == 0
+    assert pace.largest([16, 32], seconds=10, free=10**9) == 0
+
+
+def test_steps_are_repeated_as_long_as_there_is_time_and_one_is_always_counted() -> None:
+    pace = Pace(size=8, each=0.1, held=0)
+    assert pace.affordable(32, seconds=100) == 4
+    assert pace.affordable(32, seconds=10) == 3
+    assert pace.affordable(32, seconds=0.1) == 2, "the first warms up"
+    assert pace.affordable(4, seconds=2.5) == 3, "two steps of a small batch make an epoch"

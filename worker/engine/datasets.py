@@ -67,6 +67,10 @@ class Items:
         """Its bytes, known without reading it."""
         return self.collection.reader.size(int(self.indices[position]))
 
+    def sizes(self) -> list[int]:
+        """Every item's bytes, known without reading it."""
+        return [self.size(position) for position in range(len(self))]
+
     def digests(self) -> set[str]:
         """SHA-256 of every item's bytes."""
         return {self.collection.manifest.items[int(index)].sha256 for index in self.indices}

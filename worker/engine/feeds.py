@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from core.contract.prepare import ImagePrepare
 from worker.engine import augment
 from worker.engine.backbones import Base
+from worker.engine.batches import Order, all_shuffled, usual
 from worker.engine.data import Items
 from worker.engine.images import ImageCache, normalise, to_inputs
 from worker.engine.loading import in_order
@@ -25,23 +26,10 @@ Floats = NDArray[np.float32]
 
 Part = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 """What of a batch, by its positions, is wanted here."""
-Order = Callable[[int], Sequence[NDArray[np.int64]]]
-"""The positions of every batch of an epoch (from 1); the same ones each time."""
 
 
 def _whole(positions: NDArray[np.int64]) -> NDArray[np.int64]:
     return positions
-
-
-def shuffled(items: int, batch_size: int, seed: Sequence[int]) -> list[NDArray[np.int64]]:
-    """Positions 0 … items - 1 in random order, in batches of nearly the same size, none above `batch_size`."""
-    order = np.random.default_rng(seed).permutation(items)
-    return np.array_split(order, -(-items // batch_size))
-
-
-def all_shuffled(items: int, batch_size: int, seed: int) -> Order:
-    """Every item once in an epoch."""
-    return lambda epoch: shuffled(items, batch_size, (seed, epoch))
 
 
 def feature_feed(
@@ -118,9 +106,12 @@ def item_feed(
     part: Part = _whole,
     order: Order | None = None,
 ) -> Feed:
-    """Batches of texts or rows as their preparation makes them; `part` and `order` as for images."""
+    """Batches of texts or rows as their preparation makes them; `part` and `order` as for images.
+
+    By itself a text stands with others of about its length, since a batch is padded to its longest.
+    """
     labels = torch.from_numpy(items.items.labels)
-    order = order or all_shuffled(len(items.items), batch_size, seed)
+    order = order or usual(items.items, batch_size, seed)
 
     def feed(epoch: int, skip: int = 0) -> Iterator[Batch]:
         parts = map(part, order(epoch)[skip:])
@@ -203,7 +194,6 @@ def embed_all(
 
 def _by_length(items: Items) -> NDArray[np.int64]:
     """Positions of texts from the longest to the shortest, so that little is padded; of other items as they stand."""
-    collection = items.collection
-    if collection.manifest.modality != "text":
+    if items.collection.manifest.modality != "text":
         return np.arange(len(items))
-    return np.argsort([-collection.reader.size(int(index)) for index in items.indices], kind="stable")
+    return np.argsort([-size for size in items.sizes()], kind="stable")

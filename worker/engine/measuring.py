@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from core.contract.base import new_id
 from core.contract.errors import JobError
 from core.contract.jobs import JobSpec
 from core.contract.methods import Auto, FineTune
+from core.contract.prepare import TextPrepare
 from core.estimating.course import course_of
-from core.estimating.observing import Spent
+from core.estimating.observing import Epoch, Spent
 from core.recipes import Facts, Settled, resolve
 from worker.engine import devices
 from worker.engine.backbones import Base
+from worker.engine.batches import padded, usual
 from worker.engine.cache import CacheFolder
 from worker.engine.checkpoint import Checkpoints
 from worker.engine.costs import Costs, HeardSteps
@@ -42,11 +45,12 @@ from worker.engine.steps import Wishes
 from worker.engine.task import Task
 
 SECONDS = 10.0
+_TRAIN_SECONDS = 15.0
 _EMBED_SHARE = 0.3  # of the time, where there is training to be timed, too
 _FEW = 8  # items that warm things up
+_TOKENISED = 64
 _SIZES = (2, 8)  # batches before the wanted one
-_STEPS = 2
-_EPOCHS = 4  # at most, of the wanted batch: the median of three is kept
+_EPOCHS = 4  # at most, of the wanted batch: the median of all but the first is kept
 _PATIENCE = 1.5  # items of a larger batch cost less than those of a small one
 _ROOM = 0.7  # of the memory that is free: a larger batch than fits in there is not tried
 
@@ -133,7 +137,7 @@ class _Bench:
         return time.monotonic() - begun
 
     def embedding(self, *, trains: bool) -> dict[str, Any]:
-        """Seconds to embed all items of the source."""
+        """Seconds to embed all items of the source; a job opens the network's session, too, so once is counted."""
         found: dict[str, Any] = {"graph_seconds": None, "embed_seconds": None}
         source = self.data.collections[0]
         if cached(self.base.identity, source.ref.manifest_sha256, self.cache, self.device) is not None:
@@ -145,7 +149,7 @@ class _Bench:
         more = min(total, max(2 * few, int(few * room / max(first, 1e-3))))
         second = self._embed(source, more) if more > few else first
         rate = (second - first) / (more - few) if more > few and second > first else second / more
-        return found | {"embed_seconds": rate * total, "embed_items": total}
+        return found | {"embed_seconds": second + rate * (total - more), "embed_items": total}
 
     def _embed(self, source: Collection, count: int) -> float:
         """Seconds to embed so many items, small and large ones; they are not kept."""
@@ -170,46 +174,58 @@ class _Bench:
 
         The first warms up, and tells what the next ones may need; of its seconds nothing is kept.
         """
-        bench = replace(self, end=time.monotonic() + SECONDS)
-        wanted, last, before = options.batch_size, None, 0
+        bench = replace(self, end=time.monotonic() + _TRAIN_SECONDS)
+        wanted = options.batch_size
         sizes = sorted({size for size in _SIZES if size < wanted} | {wanted})
-        while sizes:
-            if last is None:
-                size = sizes[0]
-            elif (size := bench.largest(sizes, last, before)) == 0:
-                return
-            epochs = 2 if last is None or size < wanted else bench.affordable(last, size)
-            warm, last, before = last is None, bench.training(options, size, epochs, costs.again()), size
-            if last is None:
-                return
-            yield last.model_copy(update={"epochs": []}) if warm and size < wanted else last
+        size, epochs = sizes[0], 2
+        while (seen := bench.training(options, size, epochs, costs.again())) is not None:
+            warm = size == min(_SIZES) < wanted
+            yield seen.model_copy(update={"epochs": [] if warm else bench.as_padded(seen.epochs, size)})
             sizes = [one for one in sizes if one > size]
+            pace = Pace.of(seen, size)
+            if pace is None or (size := pace.largest(sizes, bench.left, bench._free())) == 0:
+                return
+            epochs = 2 if size < wanted else pace.affordable(size, bench.left)
 
-    def largest(self, sizes: list[int], seen: Spent, before: int) -> int:
-        """The largest batch that would be done in time, and fit, going by what the one before took; 0: none."""
-        if not seen.epochs or seen.peak is None or seen.start_bytes is None:
-            return 0
-        each, held = seen.epochs[-1].seconds / seen.epochs[-1].items, seen.peak - seen.start_bytes
-        fit = [
-            size
-            for size in sizes
-            if 2 * _STEPS * size * each < _PATIENCE * self.left and held * (size / before - 1) < _ROOM * self._free()
-        ]
-        return max(fit, default=0)
+    def as_padded(self, epochs: list[Epoch], size: int) -> list[Epoch]:
+        """What the job's own batches of that size would have taken: fewer texts have less choice of like ones."""
+        if self.data.source.modality != "text":
+            return epochs
+        share = self._padding(self.data.train, size) / self._padding(self._timed(size), size)
+        return [epoch.model_copy(update={"seconds": share * epoch.seconds}) for epoch in epochs]
 
-    def affordable(self, seen: Spent, size: int) -> int:
-        """Epochs, of which the first is not counted; more than one other, where there is time: steps are uneven."""
-        each = seen.epochs[-1].seconds / seen.epochs[-1].items
-        return int(min(max(self.left / (_STEPS * size * each), 2), _EPOCHS))
+    def _padding(self, items: Items, size: int) -> float:
+        """Tokens of a text in batches of that size."""
+        prepare = self.base.identity.card.prepare
+        most = prepare.max_tokens if isinstance(prepare, TextPrepare) else math.inf
+        lengths = np.clip(np.polyval(self._tokens_of_bytes, items.sizes()), 1, most)
+        return padded(lengths, usual(items, size, self.spec.seed)(1))
+
+    @cached_property
+    def _tokens_of_bytes(self) -> NDArray[np.float64]:
+        """A straight line through a few texts that are not cut."""
+        few, prepare = _some(self.data.train, _TOKENISED), self.base.preparer()
+        sizes = np.array(few.sizes())
+        tokens = np.array([len(prepare(few.item(position))[0]) for position in range(len(few))])
+        whole = tokens < tokens.max()
+        if len(np.unique(sizes[whole])) < 2:
+            return np.array([tokens.sum() / max(1, sizes.sum()), 0.0])
+        return np.asarray(np.polyfit(sizes[whole], tokens[whole], 1))
 
     def _free(self) -> int:
         if self.device.type == "cuda":
             return int(torch.cuda.mem_get_info(self.device)[0])
         return int(psutil.virtual_memory().available)
 
+    def _timed(self, size: int) -> Items:
+        """Training items of a step or two, small and large ones."""
+        return _some(self.data.train, _steps(size) * size)
+
     def training(self, options: Settled, size: int, epochs: int, costs: Costs) -> Spent | None:
-        """Epochs of two steps; None where there are too few items, or it failed as the job would not."""
-        data = _less(self.data, _STEPS * size, min(32, _STEPS * size))
+        """Epochs of a step or two; None where there are too few items, or it failed as the job would not."""
+        data = replace(
+            self.data, train=self._timed(size), validation=_some(self.data.validation, min(32, _steps(size) * size))
+        )
         own = {
             "batch_size": size,
             "epochs": epochs,
@@ -243,13 +259,46 @@ class _Bench:
         return None
 
 
-def _less(data: JobData, train: int, validation: int) -> JobData:
-    """The same with fewer items, small and large ones; held-out items are not touched."""
-    return replace(data, train=_some(data.train, train), validation=_some(data.validation, validation))
+@dataclass(frozen=True)
+class Pace:
+    """What a training with batches of `size` took: what larger ones may be tried goes by that."""
+
+    size: int
+    each: float
+    """Seconds of an item."""
+    held: int
+    """Bytes beyond those before the training."""
+
+    @classmethod
+    def of(cls, seen: Spent, size: int) -> "Pace | None":
+        """None where it was not all measured."""
+        if not seen.epochs or seen.peak is None or seen.start_bytes is None:
+            return None
+        return cls(size, seen.epochs[-1].seconds / seen.epochs[-1].items, seen.peak - seen.start_bytes)
+
+    def largest(self, sizes: Sequence[int], seconds: float, free: float) -> int:
+        """The largest batch that would be done in so many seconds, and fit into so many bytes; 0: none."""
+        fit = [
+            size
+            for size in sizes
+            if 2 * _steps(size) * size * self.each < _PATIENCE * seconds
+            and self.held * (size / self.size - 1) < _ROOM * free
+        ]
+        return max(fit, default=0)
+
+    def affordable(self, size: int, seconds: float) -> int:
+        """Epochs, of which the first is not counted; more than one other, where there is time: steps are uneven."""
+        return int(min(max(seconds / (_steps(size) * size * self.each), 2), _EPOCHS))
+
+
+def _steps(size: int) -> int:
+    """Steps of an epoch: one of a large batch takes long enough to be timed."""
+    return 2 if size <= _SIZES[-1] else 1
 
 
 def _some(items: Items, count: int) -> Items:
-    chosen = typical([items.size(position) for position in range(len(items))], min(count, len(items)))
+    """Fewer of them, small and large ones."""
+    chosen = typical(items.sizes(), min(count, len(items)))
     return Items(items.collection, items.indices[chosen], items.labels[chosen])
 
 

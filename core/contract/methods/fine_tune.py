@@ -55,7 +55,9 @@ class FineTune(MethodOptions):
     epochs: Annotated[int, Field(ge=1, le=1000)] | Auto = Field(
         default="auto", description="Passes over the training split, at most."
     )
-    batch_size: Annotated[int, Field(ge=2, le=1024)] | Auto = Field(default="auto", description="Items in one step.")
+    batch_size: Annotated[int, Field(ge=2, le=1024)] | Auto = Field(
+        default="auto", description="Items in one step; texts stand with others of about their length."
+    )
     optimiser: Literal["adamw", "sgd"] = Field(
         default="adamw",
         description="AdamW (Loshchilov, Hutter: Decoupled Weight Decay Regularization, ICLR 2019), or SGD with "

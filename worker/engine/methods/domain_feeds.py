@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from core.contract.prepare import ImagePrepare
 from worker.engine import augment
 from worker.engine.backbones import Backbone
+from worker.engine.batches import Order
 from worker.engine.data import Items
-from worker.engine.feeds import Order, image_feed, item_feed
+from worker.engine.feeds import image_feed, item_feed
 from worker.engine.images import ImageCache
 from worker.engine.loop import Batch, Feed
 from worker.engine.methods.settling import Settled
