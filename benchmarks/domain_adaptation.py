@@ -64,20 +64,28 @@ class Outcome:
 
 
 def adapt(method: Any, source: DataRef, target: DataRef, scratch: Path, seed: int = 0) -> Outcome:
-    """One job through the engine's door, its features cached before; labels of the target only measure."""
-    out = Path(tempfile.mkdtemp(dir=scratch))
-    spec = JobSpec(source=source.id, target=target.id, method=method, seed=seed)
+    """One job, its features cached before; labels of the target only measure."""
     begun = time.perf_counter()
+    result = job(method, source, target, scratch, seed)
+    return _outcome(result, time.perf_counter() - begun)
+
+
+def job(
+    method: Any, source: DataRef, target: DataRef, scratch: Path, seed: int = 0, evaluation: DataRef | None = None
+) -> Result:
+    """One job through the engine's door; it is measured on the items of the target, or on those for `evaluation`."""
+    out = Path(tempfile.mkdtemp(dir=scratch))
+    measured = None if evaluation is None else evaluation.id
+    spec = JobSpec(source=source.id, target=target.id, evaluation=measured, method=method, seed=seed)
     result = run(
         spec,
-        Inputs(JOB, MODEL, source, target=target),
+        Inputs(JOB, MODEL, source, evaluation=evaluation, target=target),
         Places(out, scratch / "cache"),
         sink=lambda _kind, _data: None,
         should_stop=lambda: "go_on",
     )
-    seconds = time.perf_counter() - begun
     shutil.rmtree(out)
-    return _outcome(result, seconds)
+    return result
 
 
 def _outcome(result: Result, seconds: float) -> Outcome:

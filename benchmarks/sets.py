@@ -71,6 +71,15 @@ def office(data: Path, domain: str) -> Upload:
     )
 
 
+def office_half(data: Path, domain: str, half: int) -> Upload:
+    """Every other photo of each class of a domain, from the first (half 0) or the second (half 1) on."""
+    files: dict[str, dict[str, bytes]] = {}
+    for name, image in _images(data / "office_caltech10" / f"{domain}.zip"):
+        files.setdefault(name.split("/")[0], {})[name] = image
+    chosen = {name: image for found in files.values() for name, image in list(found.items())[half::2]}
+    return Upload(f"office {domain}, half {half}", "image", ".zip", pack(chosen))
+
+
 def photos(data: Path) -> Upload:
     """All of both: the ten classes of Office-Caltech10, of its four domains together, and ants and bees."""
     files = {}

@@ -42,7 +42,7 @@ def helped() -> tuple[race.Result, Domains, Ints]:
 
 def test_the_winner_beats_the_source_alone(helped: tuple[race.Result, Domains, Ints]) -> None:
     result, found, yt = helped
-    assert result.chosen.name in {race.LUMPS, race.SELECTIVE, race.PSEUDO_LABELS}
+    assert result.chosen.name in {race.SPREAD, race.LUMPS, race.SELECTIVE, race.PSEUDO_LABELS}
     assert right(result.chosen, found, yt) > right(result.runners[0], found, yt) + 0.05
     assert result.runners[0].name == race.SOURCE_ONLY
 
@@ -81,6 +81,28 @@ def test_a_race_whose_time_is_over_begins_no_more() -> None:
     early = race.contend(found, np.random.default_rng(0), over=lambda: next(asked))
     assert [one.name for one in early.runners] == [race.SOURCE_ONLY, race.PRIORS, race.CENTRED]
     assert early.chosen in early.runners
+
+
+def test_guesses_are_passed_on_among_neighbours_and_the_probe_of_both_domains_answers_new_items(
+    helped: tuple[race.Result, Domains, Ints],
+) -> None:
+    result, found, yt = helped
+    by_name = {one.name: one for one in result.runners}
+    spread = by_name[race.SPREAD].adapted
+    assert right(by_name[race.SPREAD], found, yt) >= right(by_name[race.LUMPS], found, yt)
+    rng = np.random.default_rng(3)
+    near = found.xt + 0.02 * rng.normal(size=found.xt.shape).astype(np.float32)
+    assert (spread.head(near).argmax(axis=1) == yt).mean() > 0.9
+    assert (spread.source_head(found.xs).argmax(axis=1) == found.ys).mean() > 0.9
+
+
+def test_a_target_too_large_to_compare_all_with_all_does_without_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, _ = domains()
+    monkeypatch.setattr(race, "_SPREAD_ITEMS", len(found.xt) - 1)
+    result = run(found)
+    assert race.SPREAD not in {one.name for one in result.runners}
+    assert result.chosen.name in {race.LUMPS, race.SELECTIVE, race.PSEUDO_LABELS}
+    assert any(f"`{race.SPREAD}` was left out" in line for line in race.story(result))
 
 
 def test_audit_labels_choose_where_they_are_given() -> None:

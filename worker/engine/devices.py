@@ -64,6 +64,11 @@ def use_threads(threads: int) -> int:
     return count
 
 
+def allotted() -> int:
+    """CPU threads that this process may take: what `use_threads` said, or all cores before."""
+    return torch.get_num_threads()
+
+
 def hardware(device: torch.device | None = None) -> dict[str, str]:
     """What the job ran on: processor, cores, memory and, if it was used, the GPU."""
     facts = {

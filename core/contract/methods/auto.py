@@ -30,7 +30,8 @@ class Auto(MethodOptions):
         default="auto",
         description="What may run. `auto`: a linear probe first; fine-tuning from it, if the probe leaves something to "
         "gain; for texts low-rank additions (LoRA), if time is left. With a `target` it stays `auto`: then methods "
-        "that adapt are raced (label shift, centring, pseudo-labels, prototypes, mixtures of them).",
+        "that adapt are raced (label shift, centring, pseudo-labels, prototypes, mixtures of them, also "
+        "as they are passed on among neighbours).",
     )
     seconds: Annotated[int, Field(ge=1, le=30 * 24 * 3600)] | Literal["auto"] = Field(
         default="auto",

@@ -4,8 +4,8 @@ No figure without labels ranks candidates well enough to choose the best of many
 a fixed good choice. So the candidates stand in a fixed order, the one that is best on most pairs of domains first, and
 the first that the guard's rules accept is taken:
 
-1. where classes lie in lumps: pseudo-labels (six fits of the selective kind) with prototypes, if both are accepted;
-   then pseudo-labels alone;
+1. where classes lie in lumps: pseudo-labels (six fits of the selective kind) with prototypes, if both are accepted,
+   first as they are passed on among the target's neighbours, then as they are; then pseudo-labels alone;
 2. pseudo-labels with a centred probe, which needs no lumps;
 3. the centred probe alone;
 4. the source-only classifier.
@@ -21,12 +21,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from core.contract.datasets import Modality
 from worker.engine.adaptation import guard, rules, runners
 from worker.engine.adaptation.evidence import Evidence
 from worker.engine.adaptation.guard import Decision
 from worker.engine.adaptation.measures import Ground
+from worker.engine.devices import allotted
 from worker.engine.methods.adapting import Adapted, Domains, adapt, mixed
 from worker.engine.task import Raced, Task, Trained
 
@@ -34,10 +36,12 @@ Floats = NDArray[np.float32]
 SOURCE_ONLY = "source_only"
 SELECTIVE = "selective_pseudo_labels"
 LUMPS = "pseudo_labels_and_prototypes"
+SPREAD = "pseudo_labels_among_neighbours"
 PSEUDO_LABELS = "pseudo_labels_and_centring"
 CENTRED = "centred_probe"
 PRIORS = "label_shift"
 _LUMPY = 0.5  # share of a source item's neighbours that are of its class, beyond chance
+_SPREAD_ITEMS = 10_000  # each is compared with every other: some five seconds on two cores
 _ACCOUNTED = 0.8  # share of the distance between the domains that other class shares have to explain
 
 
@@ -59,6 +63,7 @@ class Result:
 
     runners: list[Runner]
     chosen: Runner
+    notes: tuple[str, ...] = ()
 
 
 def run(task: Task, seconds: float) -> Trained:
@@ -71,7 +76,9 @@ def run(task: Task, seconds: float) -> Trained:
     modality = task.data.source.modality
 
     def fit(found: Domains, rng: np.random.Generator) -> Adapted:
-        result = contend(found, rng, modality, check=task.wishes.check, over=lambda: over(end, task))
+        # Of many small problems: with all cores on each, BLAS threads wait for one another more than they work.
+        with threadpool_limits(max(1, allotted() // 2), user_api="blas"):
+            result = contend(found, rng, modality, check=task.wishes.check, over=lambda: over(end, task))
         results.append(result)
         return result.chosen.adapted
 
@@ -111,7 +118,7 @@ def contend(
     race = _Race.begin(found, rng, modality)
     if over():
         return Result(race.ran, race.best([]))
-    by_priors = race.judged(PRIORS, lambda: runners.shifted(found, rng, modality))
+    by_priors = race.judged(PRIORS, lambda: runners.shifted(found, race.probe, rng, modality))
     check()
     centred = race.judged(CENTRED, lambda: runners.centred(found, rng, modality))
     check()
@@ -125,9 +132,18 @@ def contend(
     guesses = race.judged(PSEUDO_LABELS, lambda: mixed(found, [selective.adapted, centred.adapted], [3, 2]))
     order = [guesses, centred]
     if race.ground.source_neighbours >= _LUMPY:
-        order = [*([lumps] if _accepted(prototypes) and _accepted(selective) else []), selective, *order]
+        order = [selective, *order]
+        if _accepted(prototypes) and _accepted(selective):
+            order = [lumps, *order]
     if _accounted(by_priors):
-        order = [by_priors]
+        return Result(race.ran, race.best([by_priors]))
+    if order[0] is not lumps or not _accepted(lumps) or over():
+        return Result(race.ran, race.best(order))
+    if len(found.xt) > _SPREAD_ITEMS:
+        note = f"`{SPREAD}` was left out: beyond {_SPREAD_ITEMS:,} target items finding neighbours takes too long."
+        return Result(race.ran, race.best(order), (note,))
+    check()
+    order = [race.judged(SPREAD, lambda: runners.spread(found, lumps.adapted, modality)), *order]
     return Result(race.ran, race.best(order))
 
 
@@ -206,4 +222,4 @@ def story(result: Result) -> list[str]:
     for one in result.runners:
         if one.decision is not None and not one.decision.accept:
             told.append(f"`{one.name}` was refused: {one.decision.reasons[0]}")
-    return told
+    return [*told, *result.notes]

@@ -58,9 +58,11 @@ def fit(
     rng: np.random.Generator,
     modality: Modality = "image",
     names: list[str] | None = None,
+    *,
+    probe: linear_probe.Fitted | None = None,
 ) -> Adapted:
-    """On arrays."""
-    said = _calibrated(found, rng, modality)
+    """On arrays; `probe` is the source's own one, where it was fitted already."""
+    said = _calibrated(found, probe or source_probe(found, rng, modality))
     source, target = through_kernel(*compared(found, options.components, rng, modality), rng)
     estimate = _estimator(found, said, options, source, target)
     n, m = len(found.ys), len(found.xt)
@@ -81,9 +83,13 @@ def fit(
     return Adapted(head, options={"class_shares": shares, "explained": round(trust, 4)}, notes=notes)
 
 
-def _calibrated(found: Domains, rng: np.random.Generator, modality: Modality) -> _Said:
+def source_probe(found: Domains, rng: np.random.Generator, modality: Modality) -> linear_probe.Fitted:
+    """A linear probe on the source: what one would have without adapting."""
+    return linear_probe.fit(found.xs, found.ys, found.classes, LinearProbe(), rng=rng, modality=modality)
+
+
+def _calibrated(found: Domains, fitted: linear_probe.Fitted) -> _Said:
     """The probe, with the bias and scale that make its answers probabilities."""
-    fitted = linear_probe.fit(found.xs, found.ys, found.classes, LinearProbe(), rng=rng, modality=modality)
     # Where a class has one item there may be no fit without it: what is said of it then is said too surely.
     held_out = np.where(np.isfinite(fitted.out_of_fold), fitted.out_of_fold, fitted.head(found.xs))
     factor, bias = label_shift.calibrate(held_out.astype(np.float64), found.ys)

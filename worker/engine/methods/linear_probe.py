@@ -18,7 +18,7 @@ from core.contract.errors import JobError
 from core.contract.methods import LinearProbe
 from core.contract.reports import CurvePoint
 from worker.engine.calibration import fit_temperature
-from worker.engine.devices import cores
+from worker.engine.devices import allotted
 from worker.engine.heads import Head, Normalise
 from worker.engine.loop import Validation
 from worker.engine.methods.maths import logistic, ridge
@@ -96,7 +96,7 @@ def fit(
     data = _Data(x, labels, classes, weights, problem, importance)
     solver = _fit_ridge if how.solver == "ridge" else _fit_logistic
     # BLAS threads spin while they wait: with none to spare, one busy neighbour makes them ten times slower.
-    with threadpool_limits(max(1, cores() // 2), user_api="blas"):
+    with threadpool_limits(max(1, allotted() // 2), user_api="blas"):
         found = solver(data, options.regularisation, rng, control or Control())
     head = Head(found.weight.astype(np.float32), found.bias.astype(np.float32), how.normalise, mean, scale)
     return Fitted(head, found.penalty, found.out_of_fold.astype(np.float32), found.curve, found.notes)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve
-from scipy.sparse import diags_array, eye_array, sparray
+from scipy.sparse import csr_array, diags_array, eye_array, sparray
 from sklearn.neighbors import kneighbors_graph
 
 from worker.engine.methods.maths.neighbours import nearest_labels
@@ -17,6 +17,7 @@ from worker.engine.metrics import Ints
 
 Array = NDArray[np.float64]
 _TINY = 1e-12
+_NOISE = 1e-6
 _FLAT = 1e-6  # angles (radians) below which two axes are one
 _RIDGE = 0.1  # of the classifier that tells domains apart; items have length one
 
@@ -60,15 +61,25 @@ def geodesic(ours: Array, theirs: Array) -> Array:
 
 def laplacian(x: Array, neighbours: int) -> sparray:
     """Of the graph of nearest items (N, K) of length one, by their cosines: I - W / sqrt(d d'), (N, N)."""
-    count = min(neighbours, len(x) - 1)
-    if count < 1:
+    if min(neighbours, len(x) - 1) < 1:
         return eye_array(len(x), format="csr")
-    apart = kneighbors_graph(x, count, mode="distance").tocsr()
-    apart.data = np.maximum(1 - np.square(apart.data) / 2, 0)  # the cosine
-    near = apart.maximum(apart.T)
+    near = cosines(x, neighbours)
+    return eye_array(len(x), format="csr") - shares(near.maximum(near.T))
+
+
+def cosines(x: NDArray[np.floating], neighbours: int) -> sparray:
+    """From each item (N, K), of length one, to its nearest ones, where they are positive: (N, N), one way."""
+    near = csr_array(kneighbors_graph(x, min(neighbours, len(x) - 1), mode="distance"))
+    found = 1 - np.square(near.data) / 2
+    near.data = np.where(found > _NOISE, found, 0.0)  # what rounding leaves of items at right angles is no likeness
+    return near
+
+
+def shares(near: sparray) -> sparray:
+    """Weights between items W (N, N), the same both ways, as W / sqrt(d d')."""
     degree = np.asarray(near.sum(axis=1)).ravel()
-    shares = diags_array(1 / np.sqrt(np.where(degree > 0, degree, 1)))
-    return eye_array(len(x), format="csr") - shares @ near @ shares
+    root = diags_array(1 / np.sqrt(np.where(degree > 0, degree, 1)))
+    return root @ near @ root
 
 
 def aligned_weights(features: Array, x: Array, labels: Ints, classes: int, wanted: Wanted) -> Array:
