@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import socket
 import subprocess
 import sys
@@ -103,6 +104,8 @@ def service(**environment: str) -> Iterator[tuple[str, Path]]:
         port = free_port()
         graftd = str(Path(sys.executable).parent / "graftd")
         env = os.environ | {"GRAFT_DATA_DIR": f"{folder}/data", "GRAFT_PORT": str(port)} | environment
+        # So that a benchmark that is told to end stops its service, too.
+        signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
         subprocess.run([graftd, "up", "--detach"], env=env, check=True, stdout=subprocess.DEVNULL)
         try:
             yield f"http://127.0.0.1:{port}", Path(folder) / "data"

@@ -22,7 +22,7 @@ FIGURES: dict[str, tuple[str, str]] = {
     "kernel_cca": ("domain_halves", r"^halves"),
     "rank_base_models": ("ranking", r"^mean |^base models$|^sets$|from cached features|fine-tuned"),
 }
-ADAPTED = ("domain_photos", "domain_photos_frozen", "domain_digits", "domain_reviews")
+ADAPTED = ("domain_photos", "domain_photos_frozen", "domain_photos_deep", "domain_digits", "domain_reviews")
 EPISODES = ("few_shot_omniglot", "few_shot_photos")
 _INTRODUCTION = """\
 # Methods
