@@ -285,9 +285,11 @@ def test_a_key_revoked_elsewhere_is_refused_within_five_seconds(app: FastAPI, st
     with store.db.write() as tx:
         keys.revoke(tx, "default", key.id)  # as another process does
     revoked_at = time.monotonic()
+    asked_at = revoked_at
     while client.get("/jobs").status_code == 200:
-        assert time.monotonic() - revoked_at < 6
+        assert asked_at - revoked_at < 5
         time.sleep(0.1)
+        asked_at = time.monotonic()
     assert code(client.get("/jobs")) == (401, "invalid_key")
 
 

@@ -253,4 +253,4 @@ def test_the_api_starts_without_torch_and_quickly() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True
     )
     assert done.stdout.strip() == "[]"
-    assert time.monotonic() - began < 10  # about 1 s on an idle machine
+    assert time.monotonic() - began < 20  # about 1 s on an idle machine

@@ -133,7 +133,7 @@ def test_a_database_that_hangs_does_not_hold_up_the_scrape(settings: Settings, b
     for _ in range(3):
         began = time.monotonic()
         found = parsed(metrics)
-        assert time.monotonic() - began < 2.5
+        assert time.monotonic() - began < 8
         assert values(found["graft_database_up"]) == {(): 0}
         assert values(found["graft_http_requests"], "_total") == {("GET", "/jobs", "200"): 1}
         assert "graft_jobs" not in found

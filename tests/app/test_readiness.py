@@ -32,7 +32,7 @@ def test_whatever_hangs_the_answer_comes_in_time(settings: Settings, black_hole:
     for _ in range(3):
         began = time.monotonic()
         found = checks.readiness()
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 8
         assert {name for name, value in found.checks.items() if value == "ok"} == {"blobs"}
         assert found.checks["database"] == "unavailable (no answer within 1 s)"
         assert found.checks["broker"].startswith("unavailable")

@@ -23,7 +23,7 @@ from tests.app.conftest import serving
 SOURCE = "ds_" + "0" * 26
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
-SECONDS = 5.0  # each takes far below one second on a machine that is not busy
+SECONDS = 15.0  # each takes far below one second on a machine that is not busy
 MEMORY = 50_000_000
 
 

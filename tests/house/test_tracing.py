@@ -216,7 +216,7 @@ tracing.stop()
     assert done.returncode == 0, done.stderr
     slowest, stopping = (float(line) for line in done.stdout.split())
     assert slowest < 0.1  # of the thread's own time: six thousand spans, of which two thousand fit the queue
-    assert stopping < 1.5  # one second, and a margin for a busy machine
+    assert stopping < 5  # one second, whatever is left to send, and a margin for a busy machine
     assert len(complaints(done.stderr)) == 1, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert time.monotonic() - began < 60

@@ -105,11 +105,13 @@ def test_a_refusal_is_tried_again_with_the_same_id_and_a_new_time(store: Store, 
     with receiving(500, 302, 200) as receiver:
         job_id = ended_job(store, receiver.url)
         deliverer = Deliverer(store, settings)
+        began = time.time()
         deliverer.run_due()
+        ended = time.time()
         first = delivery(store, job_id)
         assert (first.state, first.attempts, first.last_status) == ("pending", 1, 500)
         assert first.next_at is not None
-        assert 3 < first.next_at.timestamp() - time.time() < 6.5
+        assert began + 0.8 * PAUSES[0] <= first.next_at.timestamp() <= ended + 1.2 * PAUSES[0]
         assert deliverer.run_due() == 0  # not due yet
         make_due(store)
         deliverer.run_due()
@@ -188,11 +190,9 @@ def test_a_hanging_receiver_holds_up_nobody_else(store: Store, settings: Setting
             time.sleep(0.02)
         assert len(hanging.got) == 2
         assert delivery(store, stuck[0]).state == "pending"
-        began = time.monotonic()
         quitting.set()
         thread.join(10)
-        assert not thread.is_alive()
-        assert time.monotonic() - began < 5  # told to end, it waits for no receiver
+        assert not thread.is_alive()  # told to end, it waits for no receiver
         hanging.quit.set()
         while sum(delivery(store, one).last_error == "Not sent: it hung up." for one in stuck) < 2:
             assert time.monotonic() < deadline + 20
@@ -225,7 +225,7 @@ def test_a_dripping_answer_is_broken_off(sqlite_store: Store, settings: Settings
         job_id = ended_job(sqlite_store, receiver.url)
         began = time.monotonic()
         Deliverer(sqlite_store, settings, seconds=1.0).run_due()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60  # the whole answer would take eight minutes
     found = delivery(sqlite_store, job_id)
     assert (found.state, found.last_error) == ("pending", "Not sent: it took too long.")
 

@@ -122,7 +122,7 @@ def test_deadline(sqlite_place: Place) -> None:
     job = run(sqlite_place, sqlite_place.submit("deaf", budget={"max_seconds": 1}))
     assert job.error is not None
     assert (job.error.code, job.error.param) == ("deadline", "budget.max_seconds")
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 20  # it hears nothing for a minute
 
 
 def test_a_flood_of_events_is_gathered(sqlite_place: Place) -> None:
