@@ -56,7 +56,7 @@ def serving(settings: Settings, **limits: Any) -> Iterator[str]:
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not server.started:
             assert thread.is_alive()
             assert time.monotonic() < deadline

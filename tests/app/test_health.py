@@ -67,7 +67,7 @@ def test_a_job_and_an_upload_wake_their_workers(app_settings: Settings, store: S
         zip_type = {"Content-Type": "application/zip"}
         assert client.post("/datasets", content=b"x", headers=zip_type).status_code == 201
         for queue in QUEUES:
-            popped = broker.brpop([queue], timeout=5)
+            popped = broker.brpop([queue], timeout=30)
             assert popped is not None
             message = json.loads(popped[1])
             assert message["headers"]["task"] == TASKS[queue]

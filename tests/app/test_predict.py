@@ -298,7 +298,7 @@ def test_a_session_is_opened_once_for_all_who_wait() -> None:
 
     def load() -> Parts:
         calls.append(1)
-        gate.wait(10)
+        gate.wait(60)
         return parts
 
     with ThreadPoolExecutor(8) as pool:

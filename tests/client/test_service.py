@@ -96,7 +96,7 @@ def test_lists_longer_than_a_page(client: Graft, sqlite_store: Store) -> None:
 
 
 def test_what_was_found_in_a_data_set(client: Graft, sqlite_store: Store) -> None:
-    found = client.datasets.wait(add_dataset(sqlite_store), timeout=5)
+    found = client.datasets.wait(add_dataset(sqlite_store), timeout=60)
     assert found.classes == ["cat", "dog"]
     assert client.datasets.report(found).items == 6
     samples = list(client.datasets.samples(found, label="dog"))
@@ -116,7 +116,7 @@ def test_a_job_is_followed_to_its_end(client: Graft, sqlite_store: Store) -> Non
     first = threading.Event()
 
     def work() -> None:
-        assert first.wait(10)
+        assert first.wait(60)
         with sqlite_store.db.write() as tx:
             jobs.record(tx, fence, [NewEvent("metric", {"epoch": 1, "accuracy": 0.5})])
             error = JobError("No room.", code="out_of_memory", hint="Smaller batch_size.")

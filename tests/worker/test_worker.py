@@ -111,7 +111,7 @@ def test_work_is_found_without_a_broker(sqlite_place: Place) -> None:
     assert sqlite_place.until_done(job_id)[0].state == "succeeded"
     assert not waker(sqlite_place).wake("jobs")
     worker.terminate()
-    assert worker.wait(5) == 0
+    assert worker.wait(30) == 0
 
 
 def test_a_wiped_broker_loses_nothing(sqlite_braced: Place, valkey_url: str) -> None:
@@ -216,14 +216,12 @@ def freeze(place: Place, pid: int) -> None:
 
 
 def test_sigterm_hands_the_job_back(sqlite_braced: Place) -> None:
-    worker = sqlite_braced.worker()
+    worker = sqlite_braced.worker(shutdown_seconds=60)
     job_id = sqlite_braced.submit("once")
     sqlite_braced.until(lambda: waker(sqlite_braced).wake("jobs"))
     sqlite_braced.until_running(job_id)
-    began = time.monotonic()
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(12) == 0
-    assert time.monotonic() - began < 8  # at the engine's next step, not after `shutdown_seconds` and more
+    assert worker.wait(30) == 0  # at the engine's next step, not after `shutdown_seconds` and more
     assert sqlite_braced.job(job_id).state == "queued"
     assert "Traceback" not in sqlite_braced.log.read_text()
     with sqlite_braced.store.db.read() as tx:
@@ -245,7 +243,7 @@ def test_sigterm_loses_no_step_and_a_second_one_does_not_cut_it_short(sqlite_bra
     sqlite_braced.until(lambda: len(counted(sqlite_braced, job_id)) > 5)
     worker.terminate()
     worker.terminate()
-    assert worker.wait(15) == 0
+    assert worker.wait(60) == 0
     job = sqlite_braced.job(job_id)
     assert (job.state, job.lost) == ("queued", 0)
     assert sqlite_braced.leftovers() == []
