@@ -36,7 +36,7 @@ down: install  ## stop it
 
 demo: install  ## start the service and run one whole job through the API
 	@$(BIN)/graftd up --detach
-	@$(BIN)/python -m examples.demo $(if $(DATA),--data '$(DATA)')
+	@GRAFT_URL="$$($(BIN)/graftd status --address)" $(BIN)/python -m examples.demo $(if $(DATA),--data '$(DATA)')
 
 test: install
 	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)

@@ -55,12 +55,16 @@ def down(data_dir: Path | None) -> None:
 
 @app.command()
 @_data_dir
-def status(data_dir: Path | None) -> None:
+@click.option("--address", is_flag=True, help="Print nothing but its address, as clients take it in GRAFT_URL.")
+def status(data_dir: Path | None, address: bool) -> None:
     """Say whether the service runs and is ready (exit status 0) or not (3)."""
     with _problems():
-        ready, text = service.status(_settings(data_dir=data_dir))
-        click.echo(text)
-        raise SystemExit(0 if ready else 3)
+        found = service.status(_settings(data_dir=data_dir))
+        if not address or found.address is None:
+            click.echo(found.text, err=address)
+        else:
+            click.echo(found.address)
+        raise SystemExit(0 if found.ready else 3)
 
 
 @app.command()

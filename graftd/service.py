@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.settings import Settings
@@ -18,6 +19,8 @@ from graftd.problems import ProblemError
 from graftd.programs import Program
 from graftd.supervisor import MARGIN_SECONDS, Supervisor
 
+USUAL_ADDRESS = "http://127.0.0.1:8000"
+"""Where clients look when they are not told."""
 DOWN_SECONDS = 20.0
 DETACH_SECONDS = 150.0
 LOG_BYTES = 10 * 1024 * 1024
@@ -68,11 +71,13 @@ def _end(supervisor: Supervisor, first: Program) -> None:
 
 def welcome(address: str, root: Path, *, stop: str) -> str:
     """What a person wants to know once it runs."""
+    elsewhere = () if address == USUAL_ADDRESS else (f"    For clients  export GRAFT_URL={address}",)
     return "\n".join(
         (
             "",
             "  Graft is ready.",
             f"    Address      {address}",
+            *elsewhere,
             f"    API docs     {address}/docs",
             f"    Data folder  {root}",
             f"    To stop      {stop}",
@@ -159,13 +164,23 @@ def down(settings: Settings) -> str:
     return f"Graft at {running.address} has stopped. Running jobs are queued again and go on with the next start."
 
 
-def status(settings: Settings) -> tuple[bool, str]:
-    """Whether the service runs and is ready, and a few lines about it."""
+@dataclass(frozen=True)
+class Status:
+    """Whether the service on a data folder is ready, a few lines about it, and where it listens (None: it does not)."""
+
+    ready: bool
+    text: str
+    address: str | None = None
+
+
+def status(settings: Settings) -> Status:
+    """What there is to say of the service on the data folder."""
     running = DataFolder(settings).running()
     if running is None:
-        return False, f"Graft does not run on the data folder {settings.root}. Start it with `graftd up`."
+        return Status(False, f"Graft does not run on the data folder {settings.root}. Start it with `graftd up`.")
     ready, reply = probes.readiness(running.address)
     checks = reply.get("checks", {})
     lines = [f"Graft {'is ready' if ready else 'is not ready'} at {running.address} (process {running.pid})."]
     lines += [f"  {name:10} {state}" for name, state in checks.items()]
-    return ready, "\n".join([*lines, f"  data folder {settings.root}"])
+    lines.append(f"  data folder {settings.root}")
+    return Status(ready, "\n".join(lines), running.address if running.pid else None)

@@ -48,6 +48,9 @@ def test_the_life_of_a_service(graftd: Run) -> None:
     told = graftd("status")
     assert told.returncode == 0, told.stdout
     assert re.search(r"worker:jobs\s+ok", told.stdout)
+    address = graftd("status", "--address").stdout.strip()
+    assert f"ready at {address} (process" in told.stdout
+    assert f"export GRAFT_URL={address}\n" in begun.stdout  # its port is not the usual one
     everybody = family(told.stdout)
     assert len(everybody) >= 7  # graftd, broker, API, two workers with a fork server each
     assert "runs already" in graftd("up", "--detach").stdout
@@ -64,6 +67,9 @@ def test_the_life_of_a_service(graftd: Run) -> None:
     everybody[0].send_signal(signal.SIGKILL)
     assert psutil.wait_procs(everybody, 5)[1] == []
     assert graftd("status").returncode == 3
+    nowhere = graftd("status", "--address")
+    assert (nowhere.returncode, nowhere.stdout) == (3, "")
+    assert "does not run" in nowhere.stderr
 
     assert graftd("up", "--detach").returncode == 0  # nothing that it left is in the way
     began = monotonic()
