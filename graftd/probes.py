@@ -23,9 +23,10 @@ def free_port(host: str, port: int) -> int:
             probe.bind((host, port))
             found: int = probe.getsockname()[1]
         except OSError as error:
+            other = port + 1 if port < 65535 else 0
             raise ProblemError(
                 f"Port {port} on {host} cannot be used ({error.strerror}).",
-                f"Stop what listens there, or choose another port: graftd up --port {port + 1 if port < 65535 else 0}",
+                f"Stop what listens there, or choose another port: graftd up --port {other} (or GRAFT_PORT={other}).",
             ) from error
     return found
 
